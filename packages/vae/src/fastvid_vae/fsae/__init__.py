@@ -1,0 +1,1 @@
+"""FSAE, the video autoencoder of FSVideo (section 2.2)."""

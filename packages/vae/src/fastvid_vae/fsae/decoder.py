@@ -1,0 +1,70 @@
+"""Latents -> frames: causal, standard (centred) or lite (group-causal). Source: FSVideo, section 2.2."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from einops import repeat
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastvid_vae.fsae.config import FSAEConfig
+from fastvid_vae.fsae.encoder import build_blocks
+from fastvid_vae.layers.first_frame_attention import FirstFrameAttention
+from fastvid_vae.layers.noise import Noise
+from fastvid_vae.layers.norm import PixelNorm
+from fastvid_vae.layers.resample import Upsample, whole_ratio
+from fastvid_vae.layers.stream import Stream
+from fastvid_vae.layers.temporal_conv import CausalConv3d, CenteredConv3d, ConvBuilder, GroupCausalConv3d
+
+
+class Decoder(nn.Module):
+    """The latent convolution, then from the last stage to the first: upsampling, first-frame injection, blocks."""
+
+    def __init__(self, config: FSAEConfig) -> None:
+        super().__init__()
+        widths = config.decoder_widths
+        last = len(widths) - 1
+        convs = [_conv_builder(config, stage) for stage in range(last + 1)]
+        self.in_repeats = whole_ratio(widths[-1], config.latent_channels)
+        self.conv_in = convs[last](config.latent_channels, widths[-1])
+        self.ups = nn.ModuleList(
+            Upsample(widths[i + 1], widths[i], time=2 if i in config.temporal_stages else 1, conv=convs[i])
+            for i in range(last)
+        )
+        self.injections = nn.ModuleDict(
+            {
+                str(stage): FirstFrameAttention(
+                    widths[stage], head_width=config.injection_head_width, kind=kind, affine_norm=config.affine_norm
+                )
+                for stage, kind in enumerate(config.injection)
+                if kind is not None
+            }
+        )
+        self.stages = nn.ModuleList(
+            build_blocks(config, stage, widths[stage], config.decoder_depths[stage], convs[stage])
+            for stage in range(last + 1)
+        )
+        self.norm_out = PixelNorm(widths[0], affine=config.affine_norm)
+        self.conv_out = convs[0](widths[0], 3)
+
+    def forward(self, latents: Tensor, first_features: Sequence[Tensor] | None, stream: Stream, noise: Noise) -> Tensor:
+        """Frames (b 3 T H W); `first_features` are the encoder's features of frame 0, one per stage, or None."""
+        x = self.conv_in(latents, stream) + repeat(latents, "b c t h w -> b (c g) t h w", g=self.in_repeats)
+        for stage in reversed(range(len(self.stages))):
+            if stage < len(self.ups):
+                x = self.ups[stage](x, stream)
+            if first_features is not None and str(stage) in self.injections:
+                x = self.injections[str(stage)](x, first_features[stage])
+            for block in self.stages[stage]:  # type: ignore[union-attr]  # a ModuleList of ModuleLists
+                x = block(x, stream, noise)
+        return self.conv_out(functional.relu(self.norm_out(x)), stream)
+
+
+def _conv_builder(config: FSAEConfig, stage: int) -> ConvBuilder:
+    match config.decoder_mode:
+        case "causal":
+            return CausalConv3d
+        case "standard":
+            return CenteredConv3d
+        case "lite":
+            return partial(GroupCausalConv3d, group_size=config.group_size(stage))

@@ -1,0 +1,75 @@
+"""EfficientViT block: multi-scale ReLU linear attention per frame, then a gated convolution over space and time."""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastvid_vae.layers.noise import Noise
+from fastvid_vae.layers.norm import PixelNorm
+from fastvid_vae.layers.stream import Stream
+from fastvid_vae.layers.temporal_conv import ConvBuilder
+
+
+class EfficientViTBlock(nn.Module):
+    """Source: DC-AE (EViTS5_GLU); attention stays within a frame, FSVideo section 2.2."""
+
+    def __init__(self, channels: int, *, head_width: int, conv: ConvBuilder, affine_norm: bool) -> None:
+        super().__init__()
+        self.attention = LinearAttention(channels, head_width=head_width, affine_norm=affine_norm)
+        self.glu = GLUConv(channels, conv=conv, affine_norm=affine_norm)
+
+    def forward(self, x: Tensor, stream: Stream, noise: Noise) -> Tensor:
+        # Noise belongs to convolution blocks alone; the argument is here so that a stage can hold either kind.
+        return self.glu(self.attention(x), stream)
+
+
+class LinearAttention(nn.Module):
+    """x + norm(out(ReLU linear attention)); frames do not see one another."""
+
+    def __init__(self, channels: int, *, head_width: int, affine_norm: bool) -> None:
+        super().__init__()
+        self.head_width = head_width
+        groups = 3 * channels // head_width
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.scale_depthwise = nn.Conv2d(3 * channels, 3 * channels, 5, padding=2, groups=3 * channels, bias=False)
+        self.scale_pointwise = nn.Conv2d(3 * channels, 3 * channels, 1, groups=groups, bias=False)
+        self.out = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.norm = PixelNorm(channels, affine=affine_norm)
+
+    def forward(self, x: Tensor) -> Tensor:  # b c t h w
+        frames = rearrange(x, "b c t h w -> (b t) c h w")
+        qkv = self.qkv(frames)
+        qkv = torch.cat([qkv, self.scale_pointwise(self.scale_depthwise(qkv))], dim=1)
+        # Rows come in groups of 3 head widths: the query, key and value of one head.
+        q, k, v = rearrange(qkv, "n (heads s e) h w -> s n heads e (h w)", s=3, e=self.head_width)
+        mixed = relu_linear_attention(q, k, v).to(x.dtype)
+        mixed = rearrange(mixed, "n heads e (h w) -> n (heads e) h w", h=x.shape[3])
+        branch = rearrange(self.out(mixed), "(b t) c h w -> b c t h w", b=x.shape[0])
+        return x + self.norm(branch)
+
+
+def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
+    """sum_j relu(q_i).relu(k_j) v_j over its normaliser, in fp32; q is (..., e, n), k and v are (..., e, m)."""
+    q, k, v = functional.relu(q).float(), functional.relu(k).float(), v.float()
+    context = v @ k.transpose(-1, -2)
+    normaliser = k.sum(dim=-1, keepdim=True).transpose(-1, -2) @ q
+    return (context @ q) / (normaliser + eps)
+
+
+class GLUConv(nn.Module):
+    """x + norm(pointwise(a * SiLU(b))), with a and b the halves of an inverted depthwise convolution."""
+
+    def __init__(self, channels: int, *, conv: ConvBuilder, affine_norm: bool, expand: int = 4) -> None:
+        super().__init__()
+        hidden = channels * expand
+        self.inverted = nn.Conv3d(channels, 2 * hidden, 1)
+        self.depthwise = conv(2 * hidden, 2 * hidden, groups=2 * hidden)
+        self.pointwise = nn.Conv3d(hidden, channels, 1, bias=False)
+        self.norm = PixelNorm(channels, affine=affine_norm)
+        self.hidden = hidden
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        gated = self.depthwise(functional.silu(self.inverted(x)), stream)
+        value, gate = gated[:, : self.hidden], gated[:, self.hidden :]
+        return x + self.norm(self.pointwise(value * functional.silu(gate)))

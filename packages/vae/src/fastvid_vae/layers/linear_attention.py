@@ -31,22 +31,22 @@ class LinearAttention(nn.Module):
         super().__init__()
         self.head_width = head_width
         groups = 3 * channels // head_width
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
-        self.scale_depthwise = nn.Conv2d(3 * channels, 3 * channels, 5, padding=2, groups=3 * channels, bias=False)
-        self.scale_pointwise = nn.Conv2d(3 * channels, 3 * channels, 1, groups=groups, bias=False)
-        self.out = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        wide = 3 * channels
+        # Kernels of depth 1: three-dimensional so that one memory format serves the whole model.
+        self.qkv = nn.Conv3d(channels, wide, 1, bias=False)
+        self.scale_depthwise = nn.Conv3d(wide, wide, (1, 5, 5), padding=(0, 2, 2), groups=wide, bias=False)
+        self.scale_pointwise = nn.Conv3d(wide, wide, 1, groups=groups, bias=False)
+        self.out = nn.Conv3d(2 * channels, channels, 1, bias=False)
         self.norm = PixelNorm(channels, affine=affine_norm)
 
     def forward(self, x: Tensor) -> Tensor:  # b c t h w
-        frames = rearrange(x, "b c t h w -> (b t) c h w")
-        qkv = self.qkv(frames)
+        qkv = self.qkv(x)
         qkv = torch.cat([qkv, self.scale_pointwise(self.scale_depthwise(qkv))], dim=1)
         # Rows come in groups of 3 head widths: the query, key and value of one head.
-        q, k, v = rearrange(qkv, "n (heads s e) h w -> s n heads e (h w)", s=3, e=self.head_width)
+        q, k, v = rearrange(qkv, "b (heads s e) t h w -> s b t heads e (h w)", s=3, e=self.head_width)
         mixed = relu_linear_attention(q, k, v).to(x.dtype)
-        mixed = rearrange(mixed, "n heads e (h w) -> n (heads e) h w", h=x.shape[3])
-        branch = rearrange(self.out(mixed), "(b t) c h w -> b c t h w", b=x.shape[0])
-        return x + self.norm(branch)
+        mixed = rearrange(mixed, "b t heads e (h w) -> b (heads e) t h w", h=x.shape[3])
+        return x + self.norm(self.out(mixed))
 
 
 def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:

@@ -1,6 +1,7 @@
 """Architecture of an FSAE, and the two full-size constants. Source: FSVideo, section 2.2 and DC-AE."""
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Literal
 
 from fastvid_vae.layers.first_frame_attention import InjectionKind
@@ -45,28 +46,60 @@ class FSAEConfig:
     latent_std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        self._check_stages()
+        self._check_temporal_stages()
+        self._check_injection()
+        self._check_statistics()
+
+    def _check_stages(self) -> None:
         stages = len(self.stage_kinds)
+        _check_range("stage_kinds", stages, 1, 12, "stages")
+        _check_range("latent_channels", self.latent_channels, 1, 4096)
         for name in ("encoder_widths", "decoder_widths", "encoder_depths", "decoder_depths", "injection"):
             if len(getattr(self, name)) != stages:
                 raise ValueError(
                     f"`{name}` has {len(getattr(self, name))} entries; `stage_kinds` names {stages} stages"
                 )
+        for name, low, high in (("widths", 1, 16384), ("depths", 0, 256)):
+            for value in (*getattr(self, f"encoder_{name}"), *getattr(self, f"decoder_{name}")):
+                _check_range(f"encoder_{name}` or `decoder_{name}", value, low, high)
+        for kind, *widths in zip(self.stage_kinds, self.encoder_widths, self.decoder_widths, strict=True):
+            if kind == "attention" and any(width % self.head_width for width in widths):
+                raise ValueError(f"`head_width` is {self.head_width}; it must divide the attention widths {widths}")
         if self.decoder_mode not in ("causal", "standard", "lite"):
             raise ValueError(f"`decoder_mode` is {self.decoder_mode!r}; expected 'causal', 'standard' or 'lite'")
-        if tuple(self.temporal_stages) != tuple(range(len(self.temporal_stages))) or len(self.temporal_stages) >= stages:
+
+    def _check_temporal_stages(self) -> None:
+        count = len(self.temporal_stages)
+        if self.temporal_stages != tuple(range(count)) or count >= len(self.stage_kinds):
             raise ValueError(f"`temporal_stages` is {self.temporal_stages}; expected the first stages in order, (0, 1)")
-        if any(kind for kind in self.injection[: len(self.temporal_stages)]):
-            raise ValueError("`injection` names a stage that is not yet fully compressed in time; the first frame has no feature of its own there")
-        for kind, width_in, width_out in zip(self.injection, self.encoder_widths, self.decoder_widths, strict=True):
-            if kind and (width_in != width_out or width_in % self.injection_head_width):
+
+    def _check_injection(self) -> None:
+        if any(self.injection[: len(self.temporal_stages)]):
+            raise ValueError(
+                f"`injection` is {self.injection}; stages that still compress time ({self.temporal_stages}) hold no "
+                "feature of the first frame alone, so theirs must be None"
+            )
+        head = self.injection_head_width
+        for kind, *widths in zip(self.injection, self.encoder_widths, self.decoder_widths, strict=True):
+            if kind and (widths[0] != widths[1] or widths[0] % head):
                 raise ValueError(
-                    f"`injection` needs encoder and decoder widths that agree and divide by {self.injection_head_width}; got {width_in} and {width_out}"
+                    f"`injection` needs encoder and decoder widths that agree and divide by {head}; got {widths}"
                 )
+            if kind == "relative" and head % 4:
+                raise ValueError(f"`injection_head_width` is {head}; 'relative' injection needs a multiple of 4")
+
+    def _check_statistics(self) -> None:
         for name in ("latent_mean", "latent_std"):
-            if len(getattr(self, name)) != self.latent_channels:
-                raise ValueError(f"`{name}` has {len(getattr(self, name))} values; `latent_channels` is {self.latent_channels}")
+            values = getattr(self, name)
+            if len(values) != self.latent_channels:
+                raise ValueError(f"`{name}` has {len(values)} values; `latent_channels` is {self.latent_channels}")
+            if not all(map(isfinite, values)):
+                raise ValueError(f"`{name}` holds a value that is not finite")
         if min(self.latent_std) <= 0:
             raise ValueError(f"`latent_std` holds {min(self.latent_std)}; every value must be positive")
+        if not (isfinite(self.noise_weight) and self.noise_weight >= 0):
+            raise ValueError(f"`noise_weight` is {self.noise_weight}; expected 0 or more")
 
     @property
     def stride(self) -> tuple[int, int, int]:
@@ -78,6 +111,11 @@ class FSAEConfig:
     def group_size(self, stage: int) -> int:
         """Frames of one latent at this stage: the group of a group-causal convolution."""
         return 2 ** sum(stage <= temporal for temporal in self.temporal_stages)
+
+
+def _check_range(name: str, value: int, low: int, high: int, unit: str = "") -> None:
+    if not low <= value <= high:
+        raise ValueError(f"`{name}` is {value}{unit and ' ' + unit}; expected {low} to {high}")
 
 
 FSAE_STANDARD = FSAEConfig(

@@ -1,13 +1,16 @@
 """FSAE: the highly compressing video autoencoder of FSVideo (section 2.2)."""
 
 import logging
+import os
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fastvid_vae import checkpoint
 from fastvid_vae.fsae.config import FSAEConfig
 from fastvid_vae.fsae.decoder import Decoder
 from fastvid_vae.fsae.encoder import Encoder
@@ -30,6 +33,40 @@ class FSAE(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_repo_id: str | os.PathLike[str],
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Read a folder that `save_pretrained` wrote, here or on the hub.
+
+        Args:
+            path_or_repo_id: a folder, or a repository of the hub (owner/name).
+            subfolder: where in it the autoencoder lies, as in the folder of a pipeline.
+            revision: branch, tag or commit on the hub.
+            dtype: of the weights in memory; None is float32, whatever the files hold.
+            device: None is the CPU.
+            local_files_only: never ask the hub.
+        Raises:
+            CheckpointError: the folder is not there, incomplete, damaged, or of another model.
+        """
+        folder = checkpoint.find_folder(
+            path_or_repo_id, subfolder=subfolder, revision=revision, local_files_only=local_files_only
+        )
+        model = checkpoint.build_empty(cls, checkpoint.read_config(folder, FSAEConfig, cls.__name__))
+        checkpoint.load_weights(model, folder, dtype=dtype, device=device)
+        return model
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write config.json and model.safetensors; the folder is never seen half-written."""
+        checkpoint.save(self, self.config, directory)
 
     @property
     def stride(self) -> tuple[int, int, int]:

@@ -1,0 +1,8 @@
+"""Video autoencoders that compress highly."""
+
+from fastvid_vae.checkpoint import CheckpointError
+from fastvid_vae.fsae.config import FSAE_LITE, FSAE_STANDARD, FSAEConfig
+from fastvid_vae.fsae.model import FSAE
+from fastvid_vae.metrics import psnr, ssim
+
+__all__ = ["FSAE", "FSAE_LITE", "FSAE_STANDARD", "CheckpointError", "FSAEConfig", "psnr", "ssim"]

@@ -41,8 +41,8 @@ class FirstFrameAttention(nn.Module):
         q, k, v = self.q(self.norm_x(x)), self.k(normed), self.v(normed)
         q, k, v = (rearrange(y, "b (n e) t h w -> b n (t h w) e", n=self.heads) for y in (q, k, v))
         if self.here is not None:
-            q = _rotate(q + self.here[0], _angles(x, q.shape[-1]))
-            k = _rotate(k + self.here[1], _angles(first, k.shape[-1]))
+            q = _rotate(q + self.here[0, :, None], _angles(x, q.shape[-1]))
+            k = _rotate(k + self.here[1, :, None], _angles(first, k.shape[-1]))
         if self.kind == "linear":
             mixed = relu_linear_attention(*(y.transpose(-1, -2) for y in (q, k, v))).transpose(-1, -2).to(x.dtype)
         else:
@@ -52,8 +52,8 @@ class FirstFrameAttention(nn.Module):
 
 
 def _seek_here(heads: int, head_width: int) -> Tensor:
-    """(2, heads, 1, e): a constant part of q and of k whose rotated product peaks where the two places are equal."""
-    here = torch.zeros(2, heads, 1, head_width)
+    """(2, heads, e): a constant part of q and of k whose rotated product peaks where the two places are equal."""
+    here = torch.zeros(2, heads, head_width)
     here[..., : head_width // 2] = 2.0
     return here
 

@@ -1,0 +1,3 @@
+"""Video diffusion transformers: FSVideo DiT with layer memory."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Photo and text to video: recipes, command line, embedded model."""
+
+__all__: list[str] = []

@@ -1,3 +1,18 @@
 """Video diffusion transformers: FSVideo DiT with layer memory."""
 
-__all__: list[str] = []
+from fastvid_dit.attention import AttentionOp, AttentionSite, sdpa
+from fastvid_dit.checkpoint import CheckpointError
+from fastvid_dit.fsvideo_dit import FSVIDEO_14B, WAN21_I2V_14B, FSVideoDiT, FSVideoDiTConfig
+from fastvid_dit.positions import grid_positions
+
+__all__ = [
+    "FSVIDEO_14B",
+    "WAN21_I2V_14B",
+    "AttentionOp",
+    "AttentionSite",
+    "CheckpointError",
+    "FSVideoDiT",
+    "FSVideoDiTConfig",
+    "grid_positions",
+    "sdpa",
+]

@@ -1,0 +1,474 @@
+"""FSVideo DiT: the body of Wan2.1 image-to-video, one token per latent voxel, and layer memory.
+
+The network predicts the velocity (noise - clean) of latents at noise level sigma, given timestep = 1000 sigma. Channels
+enter as noise | mask | condition. Source: FSVideo, section 2.3; the body follows Wan2.1 as diffusers runs it: the
+residual stream keeps the model's dtype, norms and modulation are computed in float32.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fastvid_dit.attention import AttentionOp, AttentionSite, sdpa
+from fastvid_dit.checkpoint import build_empty, find_folder, load_weights, read_config, save
+from fastvid_dit.layer_memory import States, allocate_memory, init_router_from_scratch, mix, route
+from fastvid_dit.layers import FeedForward, ImageEmbedding, LayerNorm, TimestepEmbedding
+from fastvid_dit.modulation import Modulation, modulate
+from fastvid_dit.patchify import patchify, token_grid, unpatchify
+from fastvid_dit.positions import grid_positions
+from fastvid_dit.rope import RotaryTables, rotary_tables, rotate
+
+FLOAT32_PARTS = ("time_embedding.", "modulation.")
+"""Parameters that stay float32 when a model is loaded in a lower precision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FSVideoDiTConfig:
+    """Architecture of a `FSVideoDiT`; `FSVIDEO_14B` and `WAN21_I2V_14B` are the published sizes."""
+
+    patch_size: tuple[int, int, int]  # latent voxels per token along t, h, w
+    latent_channels: int
+    mask_channels: Literal[1, 4]
+    width: int
+    num_heads: int
+    num_blocks: int
+    ffn_width: int
+    frequency_width: int  # sinusoids of the timestep
+    text_width: int
+    image_width: int | None  # None: no image tokens
+    norm_eps: float  # of the block norms and of the norm on queries and keys
+    rope_theta: float
+    layer_memory: bool
+    memory_norm: Literal["post", "pre"]  # normalise the mix of states, or each state before it is mixed
+
+    def __post_init__(self) -> None:
+        positive = ("latent_channels", "width", "num_heads", "num_blocks", "ffn_width", "frequency_width", "text_width")
+        sizes = {name: getattr(self, name) for name in positive}
+        sizes |= {f"patch_size[{axis}]": size for axis, size in enumerate(self.patch_size)}
+        if self.image_width is not None:
+            sizes["image_width"] = self.image_width
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {size}")
+        if len(self.patch_size) != 3:
+            raise ValueError(f"`patch_size` must have three entries (t, h, w), got {self.patch_size}")
+        step = 2 * self.num_heads
+        if self.width % step or self.width < 6 * self.num_heads:
+            lower = max(self.width // step * step, 6 * self.num_heads)
+            raise ValueError(
+                f"`width` must be a multiple of {step} (2 x `num_heads`: RoPE turns channel pairs) and at least "
+                f"{6 * self.num_heads} (a pair for each of t, h, w), got {self.width}; nearest legal values: "
+                f"{lower}, {lower + step}"
+            )
+        if self.frequency_width % 2:
+            near = self.frequency_width - 1, self.frequency_width + 1
+            raise ValueError(f"`frequency_width` must be even, got {self.frequency_width}; nearest: {near}")
+        if self.mask_channels not in (1, 4):
+            raise ValueError(f"`mask_channels` must be 1 or 4, got {self.mask_channels}")
+        if self.memory_norm not in ("post", "pre"):
+            raise ValueError(f"`memory_norm` must be 'post' or 'pre', got {self.memory_norm!r}")
+        if self.norm_eps <= 0 or self.rope_theta <= 1:
+            raise ValueError(f"need `norm_eps` > 0 and `rope_theta` > 1, got {self.norm_eps} and {self.rope_theta}")
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the `condition` argument: mask, then condition latents."""
+        return self.mask_channels + self.latent_channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockContext:
+    """What every block of one forward pass reads beside the tokens."""
+
+    timestep: Float[Tensor, "b 6 d"]
+    text: Float[Tensor, "b l d"]
+    text_mask: Bool[Tensor, "b 1 1 l"] | None
+    image: Float[Tensor, "b m d"] | None
+    rotary: RotaryTables
+    attention: AttentionOp
+
+
+class FSVideoDiT(nn.Module):
+    """Velocity of video latents, conditioned on text, a first frame and (if configured) image-encoder tokens.
+
+    `gradient_checkpointing = True` recomputes each block in the backward pass; gradients are the same to the bit.
+    """
+
+    def __init__(self, config: FSVideoDiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        voxels = config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
+        in_channels = config.latent_channels + config.condition_channels
+        width = config.width
+        self.patch_embedding = nn.Linear(in_channels * voxels, width)
+        self.time_embedding = TimestepEmbedding(config.frequency_width, width)
+        self.time_projection = nn.Linear(width, 6 * width)
+        self.text_embedding = FeedForward(config.text_width, width, width)
+        self.image_embedding = None if config.image_width is None else ImageEmbedding(config.image_width, width)
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_blocks))
+        self.head = Head(config, config.latent_channels * voxels)
+        self.apply(_init_weights)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_repo_id: str | os.PathLike[str],
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a folder written by `save_pretrained`, local or of the hub.
+
+        Args:
+            path_or_repo_id: folder, or `owner/name` of a repository.
+            subfolder: the model's folder inside it.
+            revision: branch, tag or commit of the repository.
+            dtype: of the weights, float32 if not given; what belongs to the timestep stays float32 in any case.
+            device: where to put the weights, the CPU if not given.
+            local_files_only: never use the network.
+        Raises:
+            CheckpointError: no such folder; or config or weights incomplete, damaged, not finite, of another model.
+        """
+        folder = find_folder(path_or_repo_id, subfolder=subfolder, revision=revision, local_files_only=local_files_only)
+        model = build_empty(cls, read_config(folder, FSVideoDiTConfig, cls.__name__))
+        model.lower_precision(dtype or torch.float32)
+        load_weights(model, folder, device=device)
+        return model
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write config.json and safetensors; nothing half-written is left behind when it fails."""
+        save(self, self.config, Path(directory))
+
+    def lower_precision(self, dtype: torch.dtype) -> None:
+        """Cast the weights to `dtype`, except the timestep's embedding and the modulation tables (float32)."""
+        for name, parameter in self.named_parameters():
+            keep = any(part in name for part in FLOAT32_PARTS)
+            parameter.data = parameter.data.to(torch.float32 if keep else dtype)
+
+    def first_frame_condition(
+        self, image_latents: Float[Tensor, "b c 1 h w"], num_latent_frames: int
+    ) -> Float[Tensor, "b k t h w"]:
+        """The `condition` of image-to-video: frame 0 given (mask 1), all later frames zero.
+
+        Raises:
+            ValueError: `num_latent_frames` below 1, or latents that are not one frame of `latent_channels` channels.
+        """
+        if num_latent_frames < 1:
+            raise ValueError(f"`num_latent_frames` must be at least 1, got {num_latent_frames}; nearest: 1, 2")
+        _require_size("image_latents", image_latents, num_axes=5, axis=1, size=self.config.latent_channels)
+        _require_size("image_latents", image_latents, num_axes=5, axis=2, size=1)
+        mask = torch.ones_like(image_latents[:, :1]).expand(-1, self.config.mask_channels, -1, -1, -1)
+        first = torch.cat((mask, image_latents), dim=1)
+        return F.pad(first, (0, 0, 0, 0, 0, num_latent_frames - 1))
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b l d"],
+        text_mask: Bool[Tensor, "b l"] | None = None,
+        *,
+        condition: Float[Tensor, "b k t h w"],
+        image_tokens: Float[Tensor, "b m e"] | None = None,
+        positions: Float[Tensor, "3 nt nh nw"] | None = None,
+        attention: AttentionOp = sdpa,
+        memory_weights: list[Tensor] | None = None,
+    ) -> Float[Tensor, "b c t h w"]:
+        """Predict the velocity, noise - clean latents; in the dtype of `latents`, computed in that of the weights.
+
+        Args:
+            latents: at noise level sigma, normalised.
+            timestep: 1000 sigma.
+            text: text-encoder tokens, `config.text_width` wide.
+            text_mask: true where a token counts; None: all do (Wan's zero padding included). A row without any true
+                token attends to its padding.
+            condition: mask, then condition latents; see `first_frame_condition`.
+            image_tokens: image-encoder tokens, `config.image_width` wide; required unless that is None.
+            positions: coordinates of the tokens along t, h, w; None: the integer grid.
+            attention: self-attention of every block.
+            memory_weights: a list that receives the router weights (`b n states`, float32) of block 1, 2, ...
+        Raises:
+            ValueError: an input that does not fit the configuration or the other inputs.
+        """
+        self._check_against_config(latents, text, condition, image_tokens, positions)
+        if not torch.compiler.is_compiling():  # a traced graph would keep these as guards on sizes
+            self._check_against_latents(latents, timestep, text, text_mask, condition, image_tokens, positions)
+        patch_size = self.config.patch_size
+        grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), patch_size)
+        dtype = self.patch_embedding.weight.dtype
+        embedded = self.time_embedding(timestep).to(dtype)
+        context = BlockContext(
+            timestep=rearrange(self.time_projection(F.silu(embedded)), "b (six d) -> b six d", six=6),
+            text=self.text_embedding(text.to(dtype)),
+            text_mask=None if text_mask is None else _key_mask(text_mask),
+            image=None if image_tokens is None else self._embed_image(image_tokens.to(dtype)),
+            rotary=self._rotary(grid_positions(grid, device=latents.device) if positions is None else positions),
+            attention=attention,
+        )
+        x = self.patch_embedding(patchify(torch.cat((latents.to(dtype), condition.to(dtype)), dim=1), patch_size))
+        x = self._run_blocks(x, context, grid, memory_weights)
+        return unpatchify(self.head(x, embedded), grid, patch_size).to(latents.dtype)
+
+    def _run_blocks(
+        self, x: Tensor, context: BlockContext, grid: tuple[int, int, int], memory_weights: list[Tensor] | None
+    ) -> Tensor:
+        memory = allocate_memory(self.config.num_blocks, x) if self.config.layer_memory else None
+        for index, block in enumerate(self.blocks):
+            site = AttentionSite(block=index, num_blocks=self.config.num_blocks, grid=grid)
+            states: States = (x,)
+            if memory is not None:
+                memory.append(block.memory_entry(x))
+                states = memory.states
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x, weights = checkpoint(block, x, states, context, site, use_reentrant=False)
+            else:
+                x, weights = block(x, states, context, site)
+            if memory_weights is not None and weights is not None:
+                memory_weights.append(weights)
+        return x
+
+    def _embed_image(self, image_tokens: Tensor) -> Tensor:
+        assert self.image_embedding is not None  # checked with the inputs
+        embedded: Tensor = self.image_embedding(image_tokens)
+        return embedded
+
+    def _rotary(self, positions: Tensor) -> RotaryTables:
+        return rotary_tables(positions, self.config.width // self.config.num_heads, self.config.rope_theta)
+
+    def _check_against_config(
+        self,
+        latents: Tensor,
+        text: Tensor,
+        condition: Tensor,
+        image_tokens: Tensor | None,
+        positions: Tensor | None,
+    ) -> None:
+        config = self.config
+        _require_size("latents", latents, num_axes=5, axis=1, size=config.latent_channels)
+        _require_size("condition", condition, num_axes=5, axis=1, size=config.condition_channels)
+        _require_size("text", text, num_axes=3, axis=2, size=config.text_width)
+        if (image_tokens is None) != (config.image_width is None):
+            need = "is required" if image_tokens is None else "must be None"
+            raise ValueError(f"`image_tokens` {need}: the model's `image_width` is {config.image_width}")
+        if image_tokens is not None and config.image_width is not None:
+            _require_size("image_tokens", image_tokens, num_axes=3, axis=2, size=config.image_width)
+        if positions is not None:
+            _require_size("positions", positions, num_axes=4, axis=0, size=3)
+
+    def _check_against_latents(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None,
+        condition: Tensor,
+        image_tokens: Tensor | None,
+        positions: Tensor | None,
+    ) -> None:
+        batch, _, t, h, w = latents.shape
+        for name, size, patch in zip(("frames", "rows", "columns"), (t, h, w), self.config.patch_size, strict=True):
+            if size < patch or size % patch:
+                lower = max(size // patch, 1) * patch
+                raise ValueError(
+                    f"`latents` have {size} {name}, need a multiple of {patch}; nearest: {lower}, {lower + patch}"
+                )
+        _require_shape("timestep", timestep, (batch,))
+        _require_shape("text", text, (batch, *text.shape[1:]))
+        _require_shape("condition", condition, (batch, condition.shape[1], t, h, w))
+        if text_mask is not None:
+            _require_shape("text_mask", text_mask, (batch, text.shape[1]))
+        if image_tokens is not None:
+            _require_shape("image_tokens", image_tokens, (batch, *image_tokens.shape[1:]))
+        if positions is not None:
+            _require_shape("positions", positions, (3, *token_grid((t, h, w), self.config.patch_size)))
+
+
+class Block(nn.Module):
+    """Self-attention (keys and values from the layer memory), cross-attention, feed-forward."""
+
+    def __init__(self, config: FSVideoDiTConfig, index: int) -> None:
+        super().__init__()
+        width, heads, eps = config.width, config.num_heads, config.norm_eps
+        self.memory_norm = config.memory_norm
+        self.modulation = Modulation(6, width)
+        self.norm_self = LayerNorm(width, eps, affine=False)
+        has_router = config.layer_memory and index > 0
+        self.memory_router = nn.Linear(width, index + 1) if has_router else None
+        self.self_attention = SelfAttention(width, heads, eps)
+        self.norm_cross = LayerNorm(width, eps, affine=True)
+        self.cross_attention = CrossAttention(width, heads, eps, image=config.image_width is not None)
+        self.norm_ffn = LayerNorm(width, eps, affine=False)
+        self.ffn = FeedForward(width, config.ffn_width, width)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], states: States, context: BlockContext, site: AttentionSite
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n states"] | None]:
+        """The next state of the residual stream, and the router's weights if the block has a router."""
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self.modulation(context.timestep)
+
+        hidden = modulate(self.norm_self(x), shift, scale).to(x.dtype)
+        source, weights = hidden, None
+        if self.memory_router is not None:
+            weights = route(self.memory_router, hidden)
+            mixed = mix(states, weights)
+            normed = self.norm_self(mixed) if self.memory_norm == "post" else mixed
+            source = modulate(normed, shift, scale).to(x.dtype)
+        x = _add_gated(x, self.self_attention(hidden, source, context, site), gate)
+
+        x = x + self.cross_attention(self.norm_cross(x).to(x.dtype), context)
+
+        hidden = modulate(self.norm_ffn(x), ffn_shift, ffn_scale).to(x.dtype)
+        x = _add_gated(x, self.ffn(hidden), ffn_gate)
+        return x, weights
+
+    def memory_entry(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """What later blocks (and this one) remember of the state that enters here: itself, or its norm."""
+        return x if self.memory_norm == "post" else self.norm_self(x).to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Queries from one tensor, keys and values from another; RMS norm over all heads, then RoPE."""
+
+    def __init__(self, width: int, num_heads: int, eps: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.to_out = nn.Linear(width, width)
+        self.norm_q = nn.RMSNorm(width, eps)
+        self.norm_k = nn.RMSNorm(width, eps)
+
+    def forward(
+        self, query: Float[Tensor, "b n d"], source: Float[Tensor, "b n d"], context: BlockContext, site: AttentionSite
+    ) -> Float[Tensor, "b n d"]:
+        q = rotate(split_heads(self.norm_q(self.to_q(query)), self.num_heads), context.rotary)
+        k = rotate(split_heads(self.norm_k(self.to_k(source)), self.num_heads), context.rotary)
+        v = split_heads(self.to_v(source), self.num_heads)
+        out: Tensor = self.to_out(merge_heads(context.attention(q, k, v, site)))
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Attention to text and, with keys and values of its own, to the image; both use the same queries."""
+
+    def __init__(self, width: int, num_heads: int, eps: float, *, image: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.to_out = nn.Linear(width, width)
+        self.norm_q = nn.RMSNorm(width, eps)
+        self.norm_k = nn.RMSNorm(width, eps)
+        self.image_to_k = nn.Linear(width, width) if image else None
+        self.image_to_v = nn.Linear(width, width) if image else None
+        self.image_norm_k = nn.RMSNorm(width, eps) if image else None
+
+    def forward(self, x: Float[Tensor, "b n d"], context: BlockContext) -> Float[Tensor, "b n d"]:
+        q = split_heads(self.norm_q(self.to_q(x)), self.num_heads)
+        k = split_heads(self.norm_k(self.to_k(context.text)), self.num_heads)
+        v = split_heads(self.to_v(context.text), self.num_heads)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=context.text_mask)
+        if self.image_to_k is not None and self.image_to_v is not None and self.image_norm_k is not None:
+            image_k = split_heads(self.image_norm_k(self.image_to_k(context.image)), self.num_heads)
+            image_v = split_heads(self.image_to_v(context.image), self.num_heads)
+            attended = attended + F.scaled_dot_product_attention(q, image_k, image_v)
+        out: Tensor = self.to_out(merge_heads(attended))
+        return out
+
+
+class Head(nn.Module):
+    """Modulated norm and projection to the velocity of each voxel of a patch."""
+
+    def __init__(self, config: FSVideoDiTConfig, out_channels: int) -> None:
+        super().__init__()
+        self.modulation = Modulation(2, config.width)
+        self.norm = LayerNorm(config.width, config.norm_eps, affine=False)
+        self.linear = nn.Linear(config.width, out_channels)
+
+    def forward(self, x: Float[Tensor, "b n d"], timestep: Float[Tensor, "b d"]) -> Float[Tensor, "b n p"]:
+        shift, scale = self.modulation(timestep.unsqueeze(1))
+        out: Tensor = self.linear(modulate(self.norm(x), shift, scale).to(x.dtype))
+        return out
+
+
+def split_heads(x: Float[Tensor, "b n d"], num_heads: int) -> Float[Tensor, "b heads n e"]:
+    """Channels of a head are adjacent."""
+    return rearrange(x, "b n (heads e) -> b heads n e", heads=num_heads)
+
+
+def merge_heads(x: Float[Tensor, "b heads n e"]) -> Float[Tensor, "b n d"]:
+    """The inverse of `split_heads`."""
+    return rearrange(x, "b heads n e -> b n (heads e)")
+
+
+def _add_gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+    """x + gate update in float32, back in x's dtype: the residual stream never changes dtype."""
+    return (x.float() + update.float() * gate).to(x.dtype)
+
+
+def _key_mask(text_mask: Tensor) -> Tensor:
+    """Broadcast over heads and queries; a row without any token attends to all of them, for softmax over none is NaN."""
+    empty = ~text_mask.any(dim=1, keepdim=True)
+    return (text_mask | empty)[:, None, None, :]
+
+
+def _require_size(name: str, tensor: Tensor, *, num_axes: int, axis: int, size: int) -> None:
+    if tensor.dim() != num_axes:
+        raise ValueError(f"`{name}` has {tensor.dim()} axes (shape {tuple(tensor.shape)}), need {num_axes}")
+    if tensor.shape[axis] != size:
+        raise ValueError(f"`{name}` has size {tensor.shape[axis]} on axis {axis}, need {size}")
+
+
+def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, need {shape} to go with `latents`")
+
+
+def _init_weights(module: nn.Module) -> None:
+    """Xavier for every Linear, then N(0, 0.02) in the embeddings of timestep and text (Wan), and the routers' own."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, Block) and module.memory_router is not None:
+        init_router_from_scratch(module.memory_router)
+    elif isinstance(module, FSVideoDiT):
+        for embedding in (module.time_embedding, module.text_embedding):
+            nn.init.normal_(embedding.linear_in.weight, std=0.02)
+            nn.init.normal_(embedding.linear_out.weight, std=0.02)
+        nn.init.zeros_(module.head.linear.weight)
+
+
+FSVIDEO_14B = FSVideoDiTConfig(
+    patch_size=(1, 1, 1),
+    latent_channels=128,
+    mask_channels=4,
+    width=5120,
+    num_heads=40,
+    num_blocks=40,
+    ffn_width=13824,
+    frequency_width=256,
+    text_width=4096,
+    image_width=1280,
+    norm_eps=1e-6,
+    rope_theta=10000.0,
+    layer_memory=True,
+    memory_norm="post",
+)
+"""The base model of FSVideo: 16,399,994,547 parameters, 4,194,099 of them in the routers."""
+
+WAN21_I2V_14B = replace(FSVIDEO_14B, patch_size=(1, 2, 2), latent_channels=16, layer_memory=False)
+"""Wan2.1-I2V-14B, which FSVideo starts from: 16,394,878,784 parameters."""

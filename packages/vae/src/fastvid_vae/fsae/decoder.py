@@ -27,8 +27,9 @@ class Decoder(nn.Module):
         convs = [_conv_builder(config, stage) for stage in range(last + 1)]
         self.in_repeats = whole_ratio(widths[-1], config.latent_channels)
         self.conv_in = convs[last](config.latent_channels, widths[-1])
+        # An upsampling convolves before it grows, so it works on the groups of the stage below.
         self.ups = nn.ModuleList(
-            Upsample(widths[i + 1], widths[i], time=2 if i in config.temporal_stages else 1, conv=convs[i])
+            Upsample(widths[i + 1], widths[i], time=2 if i in config.temporal_stages else 1, conv=convs[i + 1])
             for i in range(last)
         )
         self.injections = nn.ModuleDict(

@@ -37,12 +37,9 @@ class Upsample(nn.Module):
         self.conv = conv(in_channels, out_channels)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        grown = repeat(x, "b c t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
-        folded = repeat(x, "b c t h w -> b (c g) t h w", g=self.repeats)
-        shortcut = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
-        if self.time == 2 and stream.first:
-            grown, shortcut = grown[:, :, 1:], shortcut[:, :, 1:]
-        return self.conv(grown, stream) + shortcut
+        folded = self.conv.doubled(x, stream, time=self.time) + repeat(x, "b c t h w -> b (c g) t h w", g=self.repeats)
+        grown = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
+        return grown[:, :, 1:] if self.time == 2 and stream.first else grown
 
 
 def whole_ratio(channels: int, other: int) -> int:

@@ -1,6 +1,7 @@
 """3-D convolutions that differ only in which frames they see. Source: FSVideo, section 2.2; design notes in each class."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -13,7 +14,7 @@ ConvBuilder = Callable[..., "TemporalConv3d"]
 
 
 class TemporalConv3d(nn.Conv3d):
-    """Kernel 3 (or 1), zero padding in space; subclasses choose the frames."""
+    """Kernel 3 (or 1), zero padding in space; subclasses choose the frames that `convolve` sees."""
 
     def __init__(
         self,
@@ -30,23 +31,52 @@ class TemporalConv3d(nn.Conv3d):
             in_channels, out_channels, kernel_size, stride=stride, padding=(0, space, space), groups=groups, bias=bias
         )
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]  # the frames before x come along
+    # Unlike its parent, a temporal convolution is told what came before.
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]
+        return self.convolve(x, stream, self.weight, self.bias)
+
+    def doubled(self, x: Tensor, stream: Stream, *, time: int) -> Tensor:
+        """This convolution on x repeated 2 (and `time`) times along each axis, folded: b (c dy dx dt) t h w.
+
+        Equal to repeating and convolving, but the repeated tensor never exists and repeated taps are added up first:
+        two thirds of the arithmetic and an eighth of the memory where time doubles.
+        """
+        in_space = _CENTERED_PHASES
+        in_time = self.phases if time == 2 else [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]
+        maps = [torch.tensor(m, dtype=self.weight.dtype, device=self.weight.device) for m in (in_space, in_space, in_time)]
+        folded = torch.einsum("oiklm,ubl,vcm,sak->ouvsiabc", self.weight, *maps)
+        weight = folded.flatten(0, 3)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4 * time)
+        return self.convolve(x, stream, weight, bias)
+
+    # Per phase of a doubled frame and per tap on the original frames: which kernel taps fall on it.
+    phases: list[list[list[int]]]
+
+    def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
+
+
+_CAUSAL_PHASES = [[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]]
+_CENTERED_PHASES = [[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]]
 
 
 class CausalConv3d(TemporalConv3d):
     """Output frame i sees inputs up to i (or 2i with stride 2); the past of the first frame is its own copy."""
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]
-        reach = self.kernel_size[0] - 1
-        return super(TemporalConv3d, self).forward(stream.extend(x, first=reach, later=reach + 1 - self.stride[0]))
+    phases = _CAUSAL_PHASES
+
+    def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
+        reach = weight.shape[2] - 1
+        return self._conv_forward(stream.extend(x, first=reach, later=reach + 1 - self.stride[0]), weight, bias)
 
 
 class CenteredConv3d(TemporalConv3d):
     """Output frame i sees one frame before and one after; the borders are replicated."""
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]
-        return super(TemporalConv3d, self).forward(functional.pad(x, (0, 0, 0, 0, 1, 1), mode="replicate"))
+    phases = _CENTERED_PHASES
+
+    def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._conv_forward(functional.pad(x, (0, 0, 0, 0, 1, 1), mode="replicate"), weight, bias)
 
 
 class GroupCausalConv3d(TemporalConv3d):
@@ -57,23 +87,25 @@ class GroupCausalConv3d(TemporalConv3d):
     padding after each frame group).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, group_size: int, **settings: object) -> None:
-        super().__init__(in_channels, out_channels, **settings)  # type: ignore[arg-type]
+    phases = _CENTERED_PHASES
+
+    def __init__(self, in_channels: int, out_channels: int, *, group_size: int, **settings: Any) -> None:
+        super().__init__(in_channels, out_channels, **settings)
         self.group_size = group_size
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]
-        conv = super(TemporalConv3d, self).forward
+    def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
         extended = stream.extend(x, first=1, later=1)
         if not stream.first:
-            return self._groups(extended, conv)
+            return self._groups(extended, weight, bias)
         own_group = functional.pad(extended[:, :, :2], (0, 0, 0, 0, 0, 1), mode="replicate")
-        return torch.cat([conv(own_group), self._groups(extended[:, :, 1:], conv)], dim=2)
+        first = self._conv_forward(own_group, weight, bias)
+        return torch.cat([first, self._groups(extended[:, :, 1:], weight, bias)], dim=2)
 
-    def _groups(self, x: Tensor, conv: Callable[[Tensor], Tensor]) -> Tensor:
+    def _groups(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Every group with its neighbours as one batch entry; x holds one frame before the first group."""
         size = self.group_size
         groups = rearrange(x[:, :, 1:], "b c (k g) h w -> b c k g h w", g=size)
         before = x[:, :, : x.shape[2] - 1 : size].unsqueeze(3)
         windows = torch.cat([before, groups, groups[:, :, :, -1:]], dim=3)
-        out = conv(rearrange(windows, "b c k g h w -> (b k) c g h w"))
+        out = self._conv_forward(rearrange(windows, "b c k g h w -> (b k) c g h w"), weight, bias)
         return rearrange(out, "(b k) c g h w -> b c (k g) h w", b=x.shape[0])

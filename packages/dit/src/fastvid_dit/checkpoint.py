@@ -110,7 +110,7 @@ def build_empty(model_class: Callable[[Config], Model], config: Config) -> Model
 
 
 def load_weights(model: nn.Module, folder: Path, *, device: torch.device | str | None) -> None:
-    """Fill `model`, built on the meta device in its final dtypes, after the headers of the files have shown that every tensor fits."""
+    """Fill `model`, built on meta in its final dtypes, after the files' headers have shown that every tensor fits."""
     headers: dict[str, tuple[str, tuple[int, ...]]] = {}
     for file in _weight_files(folder):
         headers.update(_read_header(file))

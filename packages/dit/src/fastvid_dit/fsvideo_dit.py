@@ -6,9 +6,10 @@ residual stream keeps the model's dtype, norms and modulation are computed in fl
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from fastvid_dit.attention import AttentionOp, AttentionSite, sdpa
 from fastvid_dit.checkpoint import build_empty, find_folder, load_weights, read_config, save
 from fastvid_dit.layer_memory import States, allocate_memory, init_router_from_scratch, mix, route
-from fastvid_dit.layers import FeedForward, ImageEmbedding, LayerNorm, TimestepEmbedding
+from fastvid_dit.layers import FeedForward, ImageEmbedding, LayerNorm, RMSNorm, TimestepEmbedding
 from fastvid_dit.modulation import Modulation, modulate
 from fastvid_dit.patchify import patchify, token_grid, unpatchify
 from fastvid_dit.positions import grid_positions
@@ -173,7 +174,7 @@ class FSVideoDiT(nn.Module):
         first = torch.cat((mask, image_latents), dim=1)
         return F.pad(first, (0, 0, 0, 0, 0, num_latent_frames - 1))
 
-    def forward(
+    def forward(  # noqa: PLR0913  # the inputs of the network; a record would hide them from exporters
         self,
         latents: Float[Tensor, "b c t h w"],
         timestep: Float[Tensor, " b"],
@@ -225,7 +226,7 @@ class FSVideoDiT(nn.Module):
         self, x: Tensor, context: BlockContext, grid: tuple[int, int, int], memory_weights: list[Tensor] | None
     ) -> Tensor:
         memory = allocate_memory(self.config.num_blocks, x) if self.config.layer_memory else None
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(cast(Iterable[Block], self.blocks)):
             site = AttentionSite(block=index, num_blocks=self.config.num_blocks, grid=grid)
             states: States = (x,)
             if memory is not None:
@@ -348,8 +349,8 @@ class SelfAttention(nn.Module):
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
         self.to_out = nn.Linear(width, width)
-        self.norm_q = nn.RMSNorm(width, eps)
-        self.norm_k = nn.RMSNorm(width, eps)
+        self.norm_q = RMSNorm(width, eps)
+        self.norm_k = RMSNorm(width, eps)
 
     def forward(
         self, query: Float[Tensor, "b n d"], source: Float[Tensor, "b n d"], context: BlockContext, site: AttentionSite
@@ -371,11 +372,11 @@ class CrossAttention(nn.Module):
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
         self.to_out = nn.Linear(width, width)
-        self.norm_q = nn.RMSNorm(width, eps)
-        self.norm_k = nn.RMSNorm(width, eps)
+        self.norm_q = RMSNorm(width, eps)
+        self.norm_k = RMSNorm(width, eps)
         self.image_to_k = nn.Linear(width, width) if image else None
         self.image_to_v = nn.Linear(width, width) if image else None
-        self.image_norm_k = nn.RMSNorm(width, eps) if image else None
+        self.image_norm_k = RMSNorm(width, eps) if image else None
 
     def forward(self, x: Float[Tensor, "b n d"], context: BlockContext) -> Float[Tensor, "b n d"]:
         q = split_heads(self.norm_q(self.to_q(x)), self.num_heads)
@@ -421,7 +422,7 @@ def _add_gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
 
 
 def _key_mask(text_mask: Tensor) -> Tensor:
-    """Broadcast over heads and queries; a row without any token attends to all of them, for softmax over none is NaN."""
+    """Broadcast over heads and queries; a row without any token attends to all: softmax over none is NaN."""
     empty = ~text_mask.any(dim=1, keepdim=True)
     return (text_mask | empty)[:, None, None, :]
 

@@ -25,6 +25,19 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x.float(), (self.width,), weight, bias, self.eps)
 
 
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight; torch takes the mean in float32, the result has x's dtype."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.width = width
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "*rest d"]) -> Float[Tensor, "*rest d"]:
+        return F.rms_norm(x, (self.width,), self.weight.to(x.dtype), self.eps)
+
+
 class FeedForward(nn.Module):
     """Linear, GELU (tanh form), Linear."""
 

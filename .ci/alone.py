@@ -1,0 +1,101 @@
+"""Each package alone: built as a wheel, installed with only its own dependencies, imported against the clock, tested.
+
+The environments take the versions of `uv.lock`, so that they are hard links into uv's cache.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("vae", "dit", "accel", "pipelines", "export")
+IMPORT_LIMIT = 2.0  # seconds beyond torch's own import
+SIBLING_PROBE = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
+
+
+def run(*command: str | Path, cwd: Path = ROOT, quiet: bool = False) -> str:
+    """Run a command, stop the program if it fails; return what it printed when `quiet`."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE if quiet else None,
+    )
+    if result.returncode:
+        sys.exit(f"failed with {result.returncode}: {' '.join(map(str, command))}\n{result.stdout or ''}")
+    return result.stdout or ""
+
+
+def constraints(folder: Path) -> Path:
+    """The locked versions of everything, but for the packages of the workspace themselves."""
+    path = folder / "constraints.txt"
+    run(
+        *("uv", "export", "--frozen", "--all-packages", "--all-groups", "--no-emit-workspace", "--no-hashes"),
+        *("--no-header", "--no-annotate", "--quiet", "--output-file", path),
+        quiet=True,
+    )
+    return path
+
+
+def import_seconds(python: Path, module: str, cwd: Path) -> float:
+    """Median wall time of a new interpreter that imports `module`, of three."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run(python, "-c", f"import {module}", cwd=cwd)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def check_alone(package: str, folder: Path, locked: Path) -> None:
+    """Build, install, look for siblings, time the import, run the tests."""
+    module = f"fastvid_{package}"
+    run("uv", "build", "--quiet", "--wheel", "--package", f"fastvid-{package}", "--out-dir", folder / "dist")
+    (wheel,) = (folder / "dist").glob(f"{module}-*.whl")
+    environment = folder / package
+    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    run("uv", "venv", "--quiet", "--python", sys.executable, environment)
+    install = ("uv", "pip", "install", "--quiet", "--python", python, "--constraint", locked)
+    run(*install, wheel)
+    limit = import_seconds(python, "torch", folder) + IMPORT_LIMIT
+    seconds = import_seconds(python, module, folder)
+    print(f"{module}: imported in {seconds:.2f} s, torch and {IMPORT_LIMIT:.0f} s would be {limit:.2f} s", flush=True)
+    if seconds > limit:
+        sys.exit(f"{module} takes too long to import")
+    run(*install, "--group", ROOT / "packages" / package / "pyproject.toml:test")
+    siblings = [f"fastvid_{other}" for other in PACKAGES if other != package]
+    found = run(python, "-c", SIBLING_PROBE, *siblings, cwd=folder, quiet=True).split()
+    if found:
+        sys.exit(f"{module} brings its siblings {found}")
+    tests = folder / "tests" / package
+    shutil.copytree(ROOT / "packages" / package / "tests", tests, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder / "tests" / "pyproject.toml")
+    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, cwd=folder / "tests")
+    shutil.rmtree(environment)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("packages", nargs="*", metavar="package", help=f"of {', '.join(PACKAGES)}; all by default")
+    packages = parser.parse_args().packages or PACKAGES
+    if unknown := set(packages) - set(PACKAGES):
+        parser.error(f"no package {sorted(unknown)}; there are {', '.join(PACKAGES)}")
+    # In the environment of the checkout: git ignores it, and uv can link into it instead of copying.
+    with tempfile.TemporaryDirectory(prefix="alone-", dir=sys.prefix) as folder:
+        locked = constraints(Path(folder))
+        for package in packages:
+            print(f"== fastvid-{package} alone", flush=True)
+            check_alone(package, Path(folder), locked)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ query's own input gives each token one weight per state; the weights sum to 1. S
 import math
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -55,12 +56,16 @@ def route(router: nn.Linear, hidden: Float[Tensor, "b n d"]) -> Float[Tensor, "b
 
 
 def mix(states: States, weights: Float[Tensor, "b n states"]) -> Float[Tensor, "b n d"]:
-    """Sum of the states, weighted per token; accumulated and returned in float32 when the states are separate."""
+    """Sum of the states, weighted per token, in float32.
+
+    Separate states accumulate in float32; a buffer is read in one matrix product, which rounds the weights to its dtype.
+    """
     if isinstance(states, Tensor):
-        return torch.einsum("sbnd,bns->bnd", states, weights.to(states.dtype)).float()
+        rows = weights.unsqueeze(-2).to(states.dtype)  # b n 1 states
+        return torch.matmul(rows, rearrange(states, "states b n d -> b n states d")).squeeze(-2).float()
     mixed = states[0] * weights[..., 0:1]
     for index in range(1, len(states)):
-        mixed = mixed + states[index] * weights[..., index : index + 1]
+        mixed = torch.addcmul(mixed, states[index], weights[..., index : index + 1])
     return mixed
 
 

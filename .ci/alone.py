@@ -1,6 +1,7 @@
 """Each package alone: built as a wheel, installed with only its own dependencies, imported against the clock, tested.
 
-The environments take the versions of `uv.lock`, so that they are hard links into uv's cache.
+The environments take the versions of `uv.lock`, so that they are hard links into uv's cache; with `--torch` another
+torch, and whatever goes with it.
 """
 
 import argparse
@@ -35,9 +36,12 @@ def run(*command: str | Path, cwd: Path = ROOT, quiet: bool = False) -> str:
     return result.stdout or ""
 
 
-def constraints(folder: Path) -> Path:
-    """The locked versions of everything, but for the packages of the workspace themselves."""
+def constraints(folder: Path, torch: str | None) -> Path:
+    """The locked versions of everything but the workspace's own packages, or only the wanted version of torch."""
     path = folder / "constraints.txt"
+    if torch:
+        path.write_text(f"torch=={torch}.*\n")
+        return path
     run(
         *("uv", "export", "--frozen", "--all-packages", "--all-groups", "--no-emit-workspace", "--no-hashes"),
         *("--no-header", "--no-annotate", "--quiet", "--output-file", path),
@@ -56,14 +60,14 @@ def import_seconds(python: Path, module: str, cwd: Path) -> float:
     return statistics.median(times)
 
 
-def check_alone(package: str, folder: Path, locked: Path) -> None:
+def check_alone(package: str, folder: Path, locked: Path, interpreter: str) -> None:
     """Build, install, look for siblings, time the import, run the tests."""
     module = f"fastvid_{package}"
     run("uv", "build", "--quiet", "--wheel", "--package", f"fastvid-{package}", "--out-dir", folder / "dist")
     (wheel,) = (folder / "dist").glob(f"{module}-*.whl")
     environment = folder / package
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    run("uv", "venv", "--quiet", "--python", sys.executable, environment)
+    run("uv", "venv", "--quiet", "--python", interpreter, environment)
     install = ("uv", "pip", "install", "--quiet", "--python", python, "--constraint", locked)
     run(*install, wheel)
     limit = import_seconds(python, "torch", folder) + IMPORT_LIMIT
@@ -86,15 +90,18 @@ def check_alone(package: str, folder: Path, locked: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packages", nargs="*", metavar="package", help=f"of {', '.join(PACKAGES)}; all by default")
-    packages = parser.parse_args().packages or PACKAGES
+    parser.add_argument("--torch", metavar="VERSION", help="such as 2.11; the locked one by default")
+    parser.add_argument("--python", default=sys.executable, metavar="VERSION", help="such as 3.12; this one by default")
+    arguments = parser.parse_args()
+    packages = arguments.packages or PACKAGES
     if unknown := set(packages) - set(PACKAGES):
         parser.error(f"no package {sorted(unknown)}; there are {', '.join(PACKAGES)}")
     # In the environment of the checkout: git ignores it, and uv can link into it instead of copying.
     with tempfile.TemporaryDirectory(prefix="alone-", dir=sys.prefix) as folder:
-        locked = constraints(Path(folder))
+        locked = constraints(Path(folder), arguments.torch)
         for package in packages:
             print(f"== fastvid-{package} alone", flush=True)
-            check_alone(package, Path(folder), locked)
+            check_alone(package, Path(folder), locked, arguments.python)
 
 
 if __name__ == "__main__":

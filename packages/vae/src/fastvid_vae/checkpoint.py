@@ -109,7 +109,9 @@ def build_empty(model_class: Callable[[Config], Model], config: Config) -> Model
         raise CheckpointError(f"{CONFIG_NAME} describes a model that cannot be built: {error}") from error
 
 
-def load_weights(model: nn.Module, folder: Path, *, dtype: torch.dtype | None, device: torch.device | str | None) -> None:
+def load_weights(
+    model: nn.Module, folder: Path, *, dtype: torch.dtype | None, device: torch.device | str | None
+) -> None:
     """Fill `model`, built on the meta device, after the headers of the files have shown that every tensor fits."""
     headers: dict[str, tuple[str, tuple[int, ...]]] = {}
     for file in _weight_files(folder):
@@ -118,7 +120,9 @@ def load_weights(model: nn.Module, folder: Path, *, dtype: torch.dtype | None, d
     missing, unexpected = sorted(expected.keys() - headers.keys()), sorted(headers.keys() - expected.keys())
     if missing or unexpected:
         raise CheckpointError(f"{folder}: missing tensors {_some(missing)}, unexpected tensors {_some(unexpected)}")
-    misshapen = [f"{name} {headers[name][1]}, expected {shape}" for name, shape in expected.items() if headers[name][1] != shape]
+    misshapen = [
+        f"{name} {headers[name][1]}, expected {shape}" for name, shape in expected.items() if headers[name][1] != shape
+    ]
     if misshapen:
         raise CheckpointError(f"{folder}: misshapen tensors {_some(misshapen)}")
     strange = [f"{name} ({kind})" for name, (kind, _) in headers.items() if kind not in FLOAT_DTYPES]
@@ -146,7 +150,9 @@ def _weight_files(folder: Path) -> list[Path]:
         raise CheckpointError(f"{folder / INDEX_NAME}: expected a `weight_map` from tensor names to file names")
     for name in shards.values():
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
-            raise CheckpointError(f"{folder / INDEX_NAME} names {name!r}; expected a safetensors file of the same folder")
+            raise CheckpointError(
+                f"{folder / INDEX_NAME} names {name!r}; expected a safetensors file of the same folder"
+            )
     return [folder / name for name in sorted(set(shards.values()))]
 
 

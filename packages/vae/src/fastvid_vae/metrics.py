@@ -1,4 +1,4 @@
-"""How close two videos are. Frames are in [-1, 1] (`b c T H W`); both scores come per clip, so averages are the caller's."""
+"""How close two videos are. Frames are in [-1, 1]; both scores come per clip, so averaging is the caller's."""
 
 import torch
 from einops import rearrange

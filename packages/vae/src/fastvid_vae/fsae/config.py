@@ -12,7 +12,7 @@ StageKind = Literal["conv", "attention"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FSAEConfig:
-    """Stages run from the pixels (index 0) to the latents (last index); each is half the height and width of the one before.
+    """Stages run from the pixels (index 0) to the latents (last); each halves the height and width of the one before.
 
     Attributes:
         latent_channels: channels of a latent.
@@ -104,13 +104,13 @@ class FSAEConfig:
     @property
     def stride(self) -> tuple[int, int, int]:
         """Compression in time, height and width."""
-        space: int = 2 ** (len(self.stage_kinds) - 1)
-        time: int = 2 ** len(self.temporal_stages)
+        space = 1 << (len(self.stage_kinds) - 1)
+        time = 1 << len(self.temporal_stages)
         return time, space, space
 
     def group_size(self, stage: int) -> int:
         """Frames of one latent at this stage: the group of a group-causal convolution."""
-        return 2 ** sum(stage <= temporal for temporal in self.temporal_stages)
+        return 1 << sum(stage <= temporal for temporal in self.temporal_stages)
 
 
 def _check_range(name: str, value: int, low: int, high: int, unit: str = "") -> None:

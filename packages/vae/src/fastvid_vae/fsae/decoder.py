@@ -56,9 +56,10 @@ class Decoder(nn.Module):
                 x = self.ups[stage](x, stream)
             if first_features is not None and str(stage) in self.injections:
                 x = self.injections[str(stage)](x, first_features[stage])
-            for block in self.stages[stage]:  # type: ignore[union-attr]  # a ModuleList of ModuleLists
+            for block in self.stages[stage]:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
                 x = block(x, stream, noise)
-        return self.conv_out(functional.relu(self.norm_out(x)), stream)
+        frames: Tensor = self.conv_out(functional.relu(self.norm_out(x)), stream)
+        return frames
 
 
 def _conv_builder(config: FSAEConfig, stage: int) -> ConvBuilder:

@@ -1,23 +1,23 @@
 """FSAE: the highly compressing video autoencoder of FSVideo (section 2.2)."""
 
-import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fastvid_vae import checkpoint
+from fastvid_vae.fsae import inputs
 from fastvid_vae.fsae.config import FSAEConfig
 from fastvid_vae.fsae.decoder import Decoder
 from fastvid_vae.fsae.encoder import Encoder
+from fastvid_vae.fsae.passes import DecoderPass, EncoderPass, FirstFrame, decode_overlapping, pad_to_cells
 from fastvid_vae.layers.noise import Noise, NoiseMode
 from fastvid_vae.layers.stream import Stream
-
-logger = logging.getLogger(__name__)
+from fastvid_vae.tiling import Tiling
 
 
 class FSAE(nn.Module):
@@ -33,6 +33,7 @@ class FSAE(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self._tiling: Tiling | None = None  # set inside `tiled` only; None tiles what exceeds the memory budget
 
     @classmethod
     def from_pretrained(
@@ -93,7 +94,16 @@ class FSAE(nn.Module):
         """
         if generator is not None:
             raise ValueError("`generator` has no effect: FSAE is a plain autoencoder and `encode` samples nothing")
-        return self.normalise(self.encoder(self._pad(frames), Stream())[0])
+        return self.normalise(EncoderPass(self.encoder, self.config, self._tiling, chunked=False)(frames))
+
+    def encode_chunks(self, chunks: Iterable[Float[Tensor, "b 3 T H W"]]) -> Iterator[Float[Tensor, "b c t h w"]]:
+        """The latents of a video that arrives in pieces, one tensor a piece; joined, they are what `encode` gives.
+
+        Args:
+            chunks: 1 + 4a frames, then multiples of 4 (for a stride of 4); only the last may hold any number.
+        """
+        encoder = EncoderPass(self.encoder, self.config, self._tiling, chunked=True)
+        return (self.normalise(encoder(frames)) for frames in chunks)
 
     def decode(
         self,
@@ -113,15 +123,70 @@ class FSAE(nn.Module):
             num_frames, size: what to crop to; None: all that the latents hold.
             generator, noise_mode: the decoder's noise (section 2.2); off by default, so that decoding is a function.
         """
-        features = None if reference is None else self.first_frame_features(reference)
-        noise = Noise(noise_mode, self.config.noise_weight, generator)
-        frames = self.decoder(self.denormalise(latents), features, Stream(), noise)
+        raw = self._raw(latents)
+        inputs.check_crop(num_frames, size, latents.shape[2:], strides=self.stride)
+        noise = self._noise(noise_mode, generator)
+        first_frame = FirstFrame(self.encoder, self.config, reference, size)
+        if self.config.decoder_mode == "standard":
+            frames = decode_overlapping(self.decoder, self.config, self._tiling, raw, first_frame, noise)
+        else:
+            frames = DecoderPass(self.decoder, self.config, self._tiling, first_frame, noise, chunked=False)(raw)
         height, width = size or frames.shape[3:]
         return frames[:, :, : num_frames or frames.shape[2], :height, :width]
 
+    def decode_chunks(
+        self,
+        chunks: Iterable[Float[Tensor, "b c t h w"]],
+        *,
+        reference: Float[Tensor, "b 3 H W"] | None = None,
+        generator: torch.Generator | None = None,
+        noise_mode: NoiseMode = "off",
+    ) -> Iterator[Float[Tensor, "b 3 T H W"]]:
+        """The frames of latents that arrive in pieces, one tensor a piece; joined, they are what `decode` gives.
+
+        Args:
+            chunks: any numbers of latent frames.
+            reference, generator, noise_mode: as in `decode`.
+        Raises:
+            ValueError: the decoder is 'standard'. It sees later frames, so no piece is final before the next one.
+        """
+        if self.config.decoder_mode == "standard":
+            raise ValueError(
+                "`decode_chunks` needs `decoder_mode` 'causal' or 'lite'; this one is 'standard', whose frames depend "
+                "on later latents. Use `decode`, inside `tiled` where memory is short"
+            )
+        first_frame = FirstFrame(self.encoder, self.config, reference, None)
+        noise = self._noise(noise_mode, generator)
+        decoder = DecoderPass(self.decoder, self.config, self._tiling, first_frame, noise, chunked=True)
+        return (decoder(self._raw(latents)) for latents in chunks)
+
+    @contextmanager
+    def tiled(
+        self, *, spatial: int | tuple[int, int] | None = 512, temporal: int | None = 61, overlap: float = 0.25
+    ) -> Iterator[Self]:
+        """Work in tiles inside this context; outside it the model does so only above its memory budget.
+
+        In time, chunks of the encoder and of the causal and lite decoders continue one another exactly. Tiles in
+        space, and tiles in time of the standard decoder, overlap and fade: attention then sees one tile, not the
+        picture, so results differ a little from those of the whole. One context at a time for each model object.
+
+        Args:
+            spatial: height and width of a tile in pixels (one number: both), multiples of the stride; None: whole.
+            temporal: frames of a tile, 1 + 4k; None: all.
+            overlap: the share of a tile that it has in common with the next one, 0 to 0.5.
+        """
+        tiling = inputs.tiling_of(spatial, temporal, overlap, strides=self.stride)
+        outer, self._tiling = self._tiling, tiling
+        try:
+            yield self
+        finally:
+            self._tiling = outer
+
     def first_frame_features(self, reference: Float[Tensor, "b 3 H W"]) -> Sequence[Tensor]:
         """The encoder's features of the first frame, one per stage; what the decoder attends to."""
-        return self.encoder(self._pad(reference.unsqueeze(2)), Stream())[1]
+        features: Sequence[Tensor]
+        _, features = self.encoder(pad_to_cells(reference.unsqueeze(2), self.stride), Stream())
+        return features
 
     def normalise(self, raw: Tensor) -> Tensor:
         mean, std = self._statistics(raw)
@@ -136,11 +201,10 @@ class FSAE(nn.Module):
         std = torch.tensor(self.config.latent_std, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)
         return mean, std
 
-    def _pad(self, frames: Tensor) -> Tensor:
-        """Repeat the last frame to 1 + 4k frames and the border to whole latent cells."""
-        time, height, width = self.stride
-        missing = (-(frames.shape[2] - 1) % time, -frames.shape[3] % height, -frames.shape[4] % width)
-        if not any(missing):
-            return frames
-        logger.info("padding %s by %s frames, rows and columns", tuple(frames.shape[2:]), missing)
-        return functional.pad(frames, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+    def _raw(self, latents: Tensor) -> Tensor:
+        inputs.check_latents(latents, channels=self.latent_channels)
+        return self.denormalise(latents)
+
+    def _noise(self, mode: NoiseMode, generator: torch.Generator | None) -> Noise:
+        inputs.check_noise(mode, self.config.noise_weight, generator)
+        return Noise(mode, self.config.noise_weight, generator)

@@ -48,7 +48,8 @@ class FirstFrameAttention(nn.Module):
         else:
             mixed = functional.scaled_dot_product_attention(q, k, v)
         mixed = rearrange(mixed, "b n (t h w) e -> b (n e) t h w", h=x.shape[3], w=x.shape[4])
-        return x + self.out(mixed)
+        out: Tensor = x + self.out(mixed)
+        return out
 
 
 def _seek_here(heads: int, head_width: int) -> Tensor:

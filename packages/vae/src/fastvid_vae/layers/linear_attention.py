@@ -21,7 +21,8 @@ class EfficientViTBlock(nn.Module):
 
     def forward(self, x: Tensor, stream: Stream, noise: Noise) -> Tensor:
         # Noise belongs to convolution blocks alone; the argument is here so that a stage can hold either kind.
-        return self.glu(self.attention(x), stream)
+        out: Tensor = self.glu(self.attention(x), stream)
+        return out
 
 
 class LinearAttention(nn.Module):
@@ -46,7 +47,8 @@ class LinearAttention(nn.Module):
         q, k, v = rearrange(qkv, "b (heads s e) t h w -> s b t heads e (h w)", s=3, e=self.head_width)
         mixed = relu_linear_attention(q, k, v).to(x.dtype)
         mixed = rearrange(mixed, "b t heads e (h w) -> b (heads e) t h w", h=x.shape[3])
-        return x + self.norm(self.out(mixed))
+        out: Tensor = x + self.norm(self.out(mixed))
+        return out
 
 
 def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
@@ -72,4 +74,5 @@ class GLUConv(nn.Module):
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         gated = self.depthwise(functional.silu(self.inverted(x)), stream)
         value, gate = gated[:, : self.hidden], gated[:, self.hidden :]
-        return x + self.norm(self.pointwise(value * functional.silu(gate)))
+        out: Tensor = x + self.norm(self.pointwise(value * functional.silu(gate)))
+        return out

@@ -22,6 +22,10 @@ class Noise:
         self._maps: list[Tensor] = []
         self._block = 0
 
+    def fresh(self) -> "Noise":
+        """The same noise source without the maps drawn so far: for another picture, or another tile of this one."""
+        return Noise(self._mode, self._weight, self._generator)
+
     def next_chunk(self) -> None:
         """The next calls belong to the following chunk of the same video."""
         self._block = 0

@@ -24,7 +24,8 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         folded = torch.cat([x[:, :, :1], x], dim=2) if self.time == 2 and stream.first else x
         folded = rearrange(folded, "b c (t dt) (h dy) (w dx) -> b (c dy dx dt) t h w", dt=self.time, dy=2, dx=2)
-        return self.conv(x, stream) + reduce(folded, "b (c g) t h w -> b c t h w", "mean", g=self.group)
+        out: Tensor = self.conv(x, stream) + reduce(folded, "b (c g) t h w -> b c t h w", "mean", g=self.group)
+        return out
 
 
 class Upsample(nn.Module):

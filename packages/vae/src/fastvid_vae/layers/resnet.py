@@ -21,4 +21,5 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, stream: Stream, noise: Noise) -> Tensor:
         branch = functional.silu(noise.add(self.conv1(x, stream)))
         branch = noise.add(self.conv2(branch, stream))
-        return x + self.norm(branch)
+        out: Tensor = x + self.norm(branch)
+        return out

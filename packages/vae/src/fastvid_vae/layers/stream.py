@@ -37,7 +37,8 @@ class Stream:
         else:
             extended = torch.cat([self._past[self._layer], x], dim=2)
         if self._chunked:
-            self._remember(extended[:, :, extended.shape[2] - later :])
+            # A copy, or the view would keep the whole chunk in memory.
+            self._remember(extended[:, :, extended.shape[2] - later :].clone())
         return extended
 
     def _remember(self, frames: Tensor) -> None:

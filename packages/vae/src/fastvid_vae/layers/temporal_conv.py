@@ -1,4 +1,4 @@
-"""3-D convolutions that differ only in which frames they see. Source: FSVideo, section 2.2; design notes in each class."""
+"""3-D convolutions that differ only in which frames they see. Source: FSVideo, section 2.2; details in each class."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,9 @@ class TemporalConv3d(nn.Conv3d):
         """
         in_space = _CENTERED_PHASES
         in_time = self.phases if time == 2 else [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]
-        maps = [torch.tensor(m, dtype=self.weight.dtype, device=self.weight.device) for m in (in_space, in_space, in_time)]
+        maps = [
+            torch.tensor(m, dtype=self.weight.dtype, device=self.weight.device) for m in (in_space, in_space, in_time)
+        ]
         folded = torch.einsum("oiklm,ubl,vcm,sak->ouvsiabc", self.weight, *maps)
         weight = folded.flatten(0, 3)
         bias = None if self.bias is None else self.bias.repeat_interleave(4 * time)
@@ -54,6 +56,9 @@ class TemporalConv3d(nn.Conv3d):
 
     def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
+
+    def _conv3d(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.conv3d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 _CAUSAL_PHASES = [[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]]
@@ -67,7 +72,7 @@ class CausalConv3d(TemporalConv3d):
 
     def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
         reach = weight.shape[2] - 1
-        return self._conv_forward(stream.extend(x, first=reach, later=reach + 1 - self.stride[0]), weight, bias)
+        return self._conv3d(stream.extend(x, first=reach, later=reach + 1 - self.stride[0]), weight, bias)
 
 
 class CenteredConv3d(TemporalConv3d):
@@ -76,7 +81,7 @@ class CenteredConv3d(TemporalConv3d):
     phases = _CENTERED_PHASES
 
     def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return self._conv_forward(functional.pad(x, (0, 0, 0, 0, 1, 1), mode="replicate"), weight, bias)
+        return self._conv3d(functional.pad(x, (0, 0, 0, 0, 1, 1), mode="replicate"), weight, bias)
 
 
 class GroupCausalConv3d(TemporalConv3d):
@@ -98,7 +103,7 @@ class GroupCausalConv3d(TemporalConv3d):
         if not stream.first:
             return self._groups(extended, weight, bias)
         own_group = functional.pad(extended[:, :, :2], (0, 0, 0, 0, 0, 1), mode="replicate")
-        first = self._conv_forward(own_group, weight, bias)
+        first = self._conv3d(own_group, weight, bias)
         return torch.cat([first, self._groups(extended[:, :, 1:], weight, bias)], dim=2)
 
     def _groups(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -107,5 +112,6 @@ class GroupCausalConv3d(TemporalConv3d):
         groups = rearrange(x[:, :, 1:], "b c (k g) h w -> b c k g h w", g=size)
         before = x[:, :, : x.shape[2] - 1 : size].unsqueeze(3)
         windows = torch.cat([before, groups, groups[:, :, :, -1:]], dim=3)
-        out = self._conv_forward(rearrange(windows, "b c k g h w -> (b k) c g h w"), weight, bias)
-        return rearrange(out, "(b k) c g h w -> b c (k g) h w", b=x.shape[0])
+        out = self._conv3d(rearrange(windows, "b c k g h w -> (b k) c g h w"), weight, bias)
+        joined: Tensor = rearrange(out, "(b k) c g h w -> b c (k g) h w", b=x.shape[0])
+        return joined

@@ -1,0 +1,224 @@
+"""One pass over one video: in chunks along time, in tiles across the picture, or whole, through the same code."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastvid_vae.fsae import inputs, memory
+from fastvid_vae.fsae.config import FSAEConfig
+from fastvid_vae.fsae.decoder import Decoder
+from fastvid_vae.fsae.encoder import Encoder
+from fastvid_vae.layers.noise import Noise
+from fastvid_vae.layers.stream import Stream
+from fastvid_vae.tiling import Tile, Tiling, cut, merge, plan_grid, plan_spans
+
+logger = logging.getLogger(__name__)
+
+
+class FirstFrame:
+    """The reference picture as the decoder sees it: encoder features, cut to the tile at hand."""
+
+    def __init__(
+        self, encoder: Encoder, config: FSAEConfig, picture: Tensor | None, size: tuple[int, int] | None
+    ) -> None:
+        if picture is not None and not any(config.injection):
+            raise ValueError("`reference` has no effect: this model has no first-frame injection; leave it out")
+        self._encoder = encoder
+        self._strides = config.stride
+        self._picture = picture
+        self._size = size
+
+    def check(self, latents: Tensor) -> None:
+        if self._picture is not None:
+            inputs.check_reference(self._picture, latents, stride=self._strides[1], size=self._size)
+
+    def features(self, tile: Tile) -> Sequence[Tensor] | None:
+        if self._picture is None:
+            return None
+        whole = pad_to_cells(self._picture.unsqueeze(2), self._strides)
+        features: Sequence[Tensor]
+        _, features = self._encoder(cut(whole, tile, [partial(pixels, stride=self._strides[1])] * 2), Stream())
+        return features
+
+
+class EncoderPass:
+    """Chunks of frames to chunks of raw latents; every tile has a memory of its own, so chunked equals whole."""
+
+    def __init__(self, encoder: Encoder, config: FSAEConfig, tiling: Tiling | None, *, chunked: bool) -> None:
+        self._encoder = encoder
+        self._config = config
+        self._tiling = tiling
+        self._chunked = chunked
+        self._tiles: list[tuple[Tile, Stream]] = []
+        self._last_shape: torch.Size | None = None
+        self._padded = False
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        config, first = self._config, self._last_shape is None
+        inputs.check_frames(frames)
+        inputs.check_same_size("frames", frames.shape, self._last_shape)
+        if self._last_shape is not None and self._padded:
+            raise ValueError(
+                f"`chunks` holds a chunk of {self._last_shape[2]} frames before its last one; only the last may "
+                f"leave a latent unfilled: 1 + {config.stride[0]}a frames first, multiples of {config.stride[0]} after"
+            )
+        self._last_shape = frames.shape
+        frames = pad_to_cells(frames, config.stride, first=first)
+        self._padded = frames.shape[2] != self._last_shape[2]
+        if self._tiling is None:
+            cost = memory.encode_bytes(config, itemsize=frames.element_size()) * frames.shape[0]
+            self._tiling = memory.automatic_tiling(cost, frames.shape[2:], strides=config.stride, exact_in_time=True)
+        if first:
+            self._start(frames, self._tiling)
+        return _join(
+            [self._encode(piece) for piece in _split_frames(frames, self._tiling.time, config.stride[0], first=first)]
+        )
+
+    def _start(self, frames: Tensor, tiling: Tiling) -> None:
+        height, width = (side // stride for side, stride in zip(frames.shape[3:], self._config.stride[1:], strict=True))
+        chunked = self._chunked or tiling.time is not None
+        self._tiles = [(tile, Stream(chunked=chunked)) for tile in plan_grid(height, width, tiling)]
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        return merge(self._parts(frames), [tile for tile, _ in self._tiles], [cells] * 2)
+
+    def _parts(self, frames: Tensor) -> Iterator[Tensor]:
+        to_pixels = partial(pixels, stride=self._config.stride[1])
+        for tile, stream in self._tiles:
+            yield self._encoder(cut(frames, tile, [to_pixels] * 2), stream)[0]
+            stream.next_chunk()
+
+
+class DecoderPass:
+    """Chunks of raw latents to chunks of frames, for the decoders that know no future: causal and lite."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        config: FSAEConfig,
+        tiling: Tiling | None,
+        first_frame: FirstFrame,
+        noise: Noise,
+        *,
+        chunked: bool,
+    ) -> None:
+        self._decoder = decoder
+        self._config = config
+        self._tiling = tiling
+        self._first_frame = first_frame
+        self._noise = noise
+        self._chunked = chunked
+        self._tiles: list[tuple[Tile, Stream, Noise, Sequence[Tensor] | None]] = []
+        self._last_shape: torch.Size | None = None
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        inputs.check_same_size("latents", latents.shape, self._last_shape)
+        self._last_shape = latents.shape
+        if self._tiling is None:
+            self._tiling = _decoder_tiling(self._config, latents)
+        if not self._tiles:
+            self._start(latents, self._tiling)
+        return _join(
+            [self._decode(piece) for piece in torch.split(latents, self._tiling.time or latents.shape[2], dim=2)]
+        )
+
+    def _start(self, latents: Tensor, tiling: Tiling) -> None:
+        self._first_frame.check(latents)
+        chunked = self._chunked or tiling.time is not None
+        self._tiles = [
+            (tile, Stream(chunked=chunked), self._noise.fresh(), self._first_frame.features(tile))
+            for tile in plan_grid(latents.shape[3], latents.shape[4], tiling)
+        ]
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return merge(
+            self._parts(latents),
+            [tile for tile, *_ in self._tiles],
+            [partial(pixels, stride=self._config.stride[1])] * 2,
+        )
+
+    def _parts(self, latents: Tensor) -> Iterator[Tensor]:
+        for tile, stream, noise, features in self._tiles:
+            yield self._decoder(cut(latents, tile, [cells] * 2), features, stream, noise)
+            stream.next_chunk()
+            noise.next_chunk()
+
+
+def decode_overlapping(
+    decoder: Decoder, config: FSAEConfig, tiling: Tiling | None, latents: Tensor, first_frame: FirstFrame, noise: Noise
+) -> Tensor:
+    """Raw latents to frames for the standard decoder, which sees the future: tiles overlap and fade in time as well.
+
+    A tile that does not start at latent 0 is decoded as the middle of a video, a full stride of frames a latent.
+    """
+    first_frame.check(latents)
+    tiling = tiling or _decoder_tiling(config, latents)
+    spans = plan_spans(latents.shape[2], tiling.time, tiling.overlap)
+    grid = plan_grid(latents.shape[3], latents.shape[4], tiling)
+
+    def parts() -> Iterator[Tensor]:
+        for tile in grid:
+            features, tile_noise = first_frame.features(tile), noise.fresh()
+            for span in spans:
+                stream = Stream()
+                if span.start:
+                    stream.next_chunk()
+                yield decoder(cut(latents, (span, *tile), [cells] * 3), features, stream, tile_noise)
+                tile_noise.next_chunk()
+
+    to_pixels = partial(pixels, stride=config.stride[1])
+    maps = [partial(frames_before, stride=config.stride[0]), to_pixels, to_pixels]
+    return merge(parts(), [(span, *tile) for tile in grid for span in spans], maps)
+
+
+def pad_to_cells(frames: Tensor, strides: tuple[int, int, int], *, first: bool = True) -> Tensor:
+    """Repeat the last frame to 1 + 4k frames (4k after the first chunk) and the border to whole latent cells."""
+    time, height, width = strides
+    missing = (-(frames.shape[2] - first) % time, -frames.shape[3] % height, -frames.shape[4] % width)
+    if not any(missing):
+        return frames
+    logger.info("padding %s by %s frames, rows and columns", tuple(frames.shape[2:]), missing)
+    return functional.pad(frames, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+
+
+def pixels(cell: int, *, stride: int) -> int:
+    """Pixels before a cell boundary."""
+    return cell * stride
+
+
+def cells(cell: int) -> int:
+    """Cells before a cell boundary: the map of an axis that stays latent."""
+    return cell
+
+
+def frames_before(latent: int, *, stride: int) -> int:
+    """Frames before a latent boundary: the first latent holds one frame, the others `stride` each."""
+    return max(0, 1 + stride * (latent - 1))
+
+
+def _split_frames(frames: Tensor, latents: int | None, stride: int, *, first: bool) -> Sequence[Tensor]:
+    """Pieces of so many latents each; the first latent of a video holds one frame alone."""
+    if latents is None:
+        return [frames]
+    to_frames = partial(frames_before if first else pixels, stride=stride)
+    total = -(-frames.shape[2] // stride)
+    edges = [*range(0, total, latents), total]
+    return torch.split(frames, [to_frames(b) - to_frames(a) for a, b in pairwise(edges)], dim=2)
+
+
+def _decoder_tiling(config: FSAEConfig, latents: Tensor) -> Tiling:
+    """What the memory budget asks for."""
+    time, height, width = config.stride
+    video = (frames_before(latents.shape[2], stride=time), latents.shape[3] * height, latents.shape[4] * width)
+    cost = memory.decode_bytes(config, itemsize=latents.element_size()) * latents.shape[0]
+    exact = config.decoder_mode != "standard"
+    return memory.automatic_tiling(cost, video, strides=config.stride, exact_in_time=exact)
+
+
+def _join(pieces: Sequence[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=2)

@@ -1,9 +1,15 @@
 """What producers give is what consumers ask for. Read by the type checkers, never run."""
 
+import fastvid_accel
 import fastvid_accel.interfaces as accel
 import fastvid_dit as dit
-from fastvid_accel import NoAcceleration
-from fastvid_dit.attention import sdpa
 
-accelerator: accel.Accelerator = NoAcceleration()
-session: accel.Session = NoAcceleration().start(num_steps=4)
+# accel, for whoever runs the denoising loop
+accelerator: accel.Accelerator = fastvid_accel.NoAcceleration()
+session: accel.Session = fastvid_accel.NoAcceleration().start(num_steps=4)
+composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
+
+# attention, from accel to dit and back
+attention: dit.AttentionOp = fastvid_accel.NoAcceleration().start(num_steps=4).attention
+innermost: accel.AttentionOp = dit.sdpa
+site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1, 1))

@@ -1,0 +1,58 @@
+"""The public names of each package. A change here is a change of what users may rely on: say so in its CHANGELOG."""
+
+import importlib
+
+import pytest
+
+from .workspace import MODULES
+
+PUBLIC_NAMES: dict[str, list[str]] = {
+    "fastvid_vae": ["FSAE", "FSAE_LITE", "FSAE_STANDARD", "CheckpointError", "FSAEConfig", "psnr", "ssim"],
+    "fastvid_dit": [
+        "FSVIDEO_14B",
+        "WAN21_I2V_14B",
+        "AttentionOp",
+        "AttentionSite",
+        "CheckpointError",
+        "FSVideoDiT",
+        "FSVideoDiTConfig",
+        "grid_positions",
+        "sdpa",
+    ],
+    "fastvid_accel": ["Composition", "NoAcceleration", "compose"],
+    "fastvid_pipelines": [],
+    "fastvid_export": [],
+}
+
+
+def faults(expected: list[str], module: object) -> list[str]:
+    """How a module's `__all__` differs from what was promised."""
+    names = list(getattr(module, "__all__", []))
+    found = [f"`{name}` is not promised" for name in names if name not in expected]
+    found += [f"`{name}` is promised and missing" for name in expected if name not in names]
+    found += [f"`{name}` is named but not there" for name in names if not hasattr(module, name)]
+    if not found and names != expected:
+        found.append(f"`__all__` is in another order, or repeats a name: {names}")
+    return found
+
+
+def test_every_package_has_its_names_here() -> None:
+    assert sorted(PUBLIC_NAMES) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names(module: str) -> None:
+    assert faults(PUBLIC_NAMES[module], importlib.import_module(module)) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a"], ["a", "b", "c"], ["b", "a"], ["a", "a", "b"], ["a", "missing"]],
+)
+def test_faults_are_seen(names: list[str]) -> None:
+    module = type("module", (), {"__all__": names, "a": 1, "b": 2, "c": 3})
+    assert faults(["a", "b"], module)
+
+
+def test_the_promised_names_pass() -> None:
+    assert faults(["a", "b"], type("module", (), {"__all__": ["a", "b"], "a": 1, "b": 2})) == []

@@ -9,7 +9,6 @@ accelerator: accel.Accelerator = fastvid_accel.NoAcceleration()
 session: accel.Session = fastvid_accel.NoAcceleration().start(num_steps=4)
 composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
 
-# attention, from accel to dit and back
+# attention, from accel to dit; where it happens, from dit to accel
 attention: dit.AttentionOp = fastvid_accel.NoAcceleration().start(num_steps=4).attention
-innermost: accel.AttentionOp = dit.sdpa
 site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1, 1))

@@ -58,7 +58,7 @@ def route(router: nn.Linear, hidden: Float[Tensor, "b n d"]) -> Float[Tensor, "b
 def mix(states: States, weights: Float[Tensor, "b n states"]) -> Float[Tensor, "b n d"]:
     """Sum of the states, weighted per token, in float32.
 
-    Separate states accumulate in float32; a buffer is read in one matrix product, which rounds the weights to its dtype.
+    Separate states accumulate in float32; a buffer is read in one matrix product, with weights rounded to its dtype.
     """
     if isinstance(states, Tensor):
         rows = weights.unsqueeze(-2).to(states.dtype)  # b n 1 states

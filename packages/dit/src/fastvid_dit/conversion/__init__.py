@@ -1,0 +1,1 @@
+"""Key maps between our models and foreign checkpoints, one file per source."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from fastvid_vae import FSAE, FSAEConfig
 
 TINY = FSAEConfig(

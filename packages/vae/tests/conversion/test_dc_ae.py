@@ -6,12 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderDC
-from torch import Tensor
-
 from fastvid_vae import FSAE, FSAEConfig
 from fastvid_vae.conversion import dc_ae
 from fastvid_vae.layers import resample
 from fastvid_vae.layers.stream import Stream
+from torch import Tensor
 
 WIDTHS = (32, 64, 64, 64, 128, 128)
 KINDS = ("conv", "conv", "conv", "attention", "attention", "attention")
@@ -130,7 +129,7 @@ def test_a_kernel_with_a_past_does_not_go_back(config: FSAEConfig) -> None:
 
 def test_parts_that_dc_ae_has_not_are_refused(config: FSAEConfig, tiny_config: Callable[..., FSAEConfig]) -> None:
     theirs = oracle().state_dict()
-    with pytest.raises(ValueError, match="`config.injection`"):
+    with pytest.raises(ValueError, match=r"`config\.injection`"):
         dc_ae.convert(theirs, tiny_config())
-    with pytest.raises(ValueError, match="`config.affine_norm`"):
+    with pytest.raises(ValueError, match=r"`config\.affine_norm`"):
         dc_ae.convert(theirs, tiny_config(injection=(None,) * 4, affine_norm=False))

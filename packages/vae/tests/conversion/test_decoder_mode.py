@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
-
 from fastvid_vae import FSAE
 from fastvid_vae.conversion.decoder_mode import causal_to_centred
+from torch import Tensor
 
 
 @pytest.mark.parametrize("mode", ["standard", "lite"])

@@ -90,8 +90,9 @@ class EncoderPass:
     def _parts(self, frames: Tensor) -> Iterator[Tensor]:
         to_pixels = partial(pixels, stride=self._config.stride[1])
         for tile, stream in self._tiles:
-            yield self._encoder(cut(frames, tile, [to_pixels] * 2), stream)[0]
+            latents, _ = self._encoder(cut(frames, tile, [to_pixels] * 2), stream)
             stream.next_chunk()
+            yield latents
 
 
 class DecoderPass:
@@ -144,9 +145,10 @@ class DecoderPass:
 
     def _parts(self, latents: Tensor) -> Iterator[Tensor]:
         for tile, stream, noise, features in self._tiles:
-            yield self._decoder(cut(latents, tile, [cells] * 2), features, stream, noise)
+            frames = self._decoder(cut(latents, tile, [cells] * 2), features, stream, noise)
             stream.next_chunk()
             noise.next_chunk()
+            yield frames
 
 
 def decode_overlapping(
@@ -168,8 +170,9 @@ def decode_overlapping(
                 stream = Stream()
                 if span.start:
                     stream.next_chunk()
-                yield decoder(cut(latents, (span, *tile), [cells] * 3), features, stream, tile_noise)
+                frames = decoder(cut(latents, (span, *tile), [cells] * 3), features, stream, tile_noise)
                 tile_noise.next_chunk()
+                yield frames
 
     to_pixels = partial(pixels, stride=config.stride[1])
     maps = [partial(frames_before, stride=config.stride[0]), to_pixels, to_pixels]

@@ -1,0 +1,202 @@
+"""The command `fastvid-cli`: flags in, exit codes out. What a verb does stands in `commands/`.
+
+Nothing heavy is imported before a verb runs. Results go to stdout, everything else to stderr.
+"""
+
+import json
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastvid_pipelines import discovery
+from fastvid_pipelines.errors import NonFiniteError
+
+RUN_TIME, USAGE, MISSING_DEPENDENCY, OUT_OF_MEMORY, TERMINATED, INTERRUPTED = 1, 2, 3, 4, 143, 130
+
+app = typer.Typer(
+    name="fastvid-cli",
+    help="Fast video generation: a photo and a sentence in, a video out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Model = Annotated[str | None, typer.Option(help="Folder or hub repository of a pipeline; without: the embedded model.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")]
+Dtype = Annotated[str, typer.Option(help="What to compute in: float32, bfloat16 or float16.")]
+
+
+@app.command()
+def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
+    image: Annotated[Path, typer.Argument(help="The photo that becomes the first frame.")],
+    prompt: Annotated[str, typer.Option(help="What happens, such as 'the camera slowly zooms in'.")],
+    output: Annotated[Path, typer.Option(help="The mp4 to write; out.json and out.png appear beside it.")],
+    model: Model = None,
+    accelerate: Annotated[str | None, typer.Option(help="Name of an installed accelerator.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
+    negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels, even.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels, even.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="1 turns guidance off.")] = None,
+    shift: Annotated[float | None, typer.Option(help="Above 1: more of the steps at high noise.")] = None,
+    solver: Annotated[str | None, typer.Option(help="euler, dpmsolver++ or unipc.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Make a video of a photo."""
+    with _exit_codes(as_json):
+        from fastvid_pipelines.commands.generate import Options
+        from fastvid_pipelines.commands.generate import generate as run
+
+        options = Options(
+            image=image, output=output, seed=seed, model=model, accelerate=accelerate, device=device, dtype=dtype
+        )
+        result = run(
+            options,
+            {
+                "prompt": prompt,
+                "negative_prompt": negative_prompt,
+                "num_frames": num_frames,
+                "height": height,
+                "width": width,
+                "fps": fps,
+                "num_inference_steps": steps,
+                "guidance_scale": guidance_scale,
+                "shift": shift,
+                "solver": solver,
+            },
+        )
+        _print(result, as_json)
+
+
+@app.command()
+def reconstruct(  # one parameter a flag
+    video: Annotated[Path, typer.Argument(help="Any video file.")],
+    output: Annotated[Path, typer.Argument(help="The mp4 to write; out.json and out.png appear beside it.")],
+    model: Model = None,
+    num_frames: Annotated[int | None, typer.Option(help="Only the first frames; without: all.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Encode a video, decode it again, and say what was lost."""
+    with _exit_codes(as_json):
+        from fastvid_pipelines.commands.reconstruct import reconstruct as run
+
+        _print(run(video=video, output=output, model=model, num_frames=num_frames, device=device, dtype=dtype), as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, what is missing, and how to install it."""
+    with _exit_codes(as_json):
+        from fastvid_pipelines.commands.doctor import examine
+
+        report = examine()
+        _print(report, as_json)
+        if report["missing"]:
+            raise typer.Exit(MISSING_DEPENDENCY)
+
+
+def main() -> None:
+    """The entry point of the script."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # lets `finally` remove temporary files
+    _log_to_stderr()
+    for name, entry in discovery.installed(discovery.COMMANDS).items():
+        _add_command(name, entry.dist.name if entry.dist else entry.module, entry.load)
+    app()
+
+
+def _add_command(name: str, package: str, load: Callable[[], Callable[..., None]]) -> None:
+    """A verb of another package: a function whose parameters are the flags. It is imported when it is called."""
+
+    @app.command(
+        name,
+        help=f"From {package}; see: fastvid-cli {name} --help",
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def call(context: typer.Context) -> None:
+        with _exit_codes(as_json="--json" in context.args):
+            verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            verb.command()(load())
+            verb(args=context.args, prog_name=f"fastvid-cli {name}")
+
+
+def _log_to_stderr() -> None:
+    """One line a stage, unless a terminal shows a progress bar instead; warnings always."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.name.startswith("fastvid"))
+    logging.basicConfig(
+        level=logging.WARNING if sys.stderr.isatty() else logging.INFO, format="%(message)s", handlers=[handler]
+    )
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        if isinstance(value, dict):
+            print(f"{name}: {', '.join(f'{key} {_plain(item)}' for key, item in value.items())}")
+        elif isinstance(value, list):
+            print(f"{name}:", *(f"\n  {item}" for item in value) if value else ("none",))
+        else:
+            print(f"{name}: {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def _exit_codes(as_json: bool) -> Iterator[None]:
+    """Turn what goes wrong into one line on stderr and an exit code; with --json also into an object on stdout."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        if isinstance(error, typer.Exit):
+            raise
+        code = exit_code(error)
+        if code == RUN_TIME and not isinstance(error, OSError | NonFiniteError):
+            traceback.print_exc()
+        message = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+        if code == OUT_OF_MEMORY:
+            message = f"out of memory ({message}); try fewer frames, a smaller size or --dtype bfloat16"
+        print(f"error: {message}", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"error": message, "exit_code": code}))
+        raise typer.Exit(code) from None
+
+
+def exit_code(error: Exception) -> int:
+    """0 is success; 1 run time, 2 usage, 3 missing dependency, 4 out of memory."""
+    if isinstance(error, ImportError):
+        return MISSING_DEPENDENCY
+    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+        return OUT_OF_MEMORY
+    if isinstance(error, ValueError) and not isinstance(error, NonFiniteError):
+        return USAGE
+    return RUN_TIME
+
+
+def _is_torch_out_of_memory(error: Exception) -> bool:
+    """torch has a class for devices and, on the CPU, a plain RuntimeError with these words."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )

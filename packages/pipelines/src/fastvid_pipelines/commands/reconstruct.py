@@ -1,0 +1,105 @@
+"""The verb `reconstruct`: a video through the autoencoder and back."""
+
+import json
+import logging
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+
+from fastvid_pipelines import pipeline_folder, provenance
+from fastvid_pipelines.commands.arguments import output_files, parse_device, parse_dtype
+from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_folder
+from fastvid_pipelines.outputs import staged
+from fastvid_pipelines.photo_io import contact_sheet
+from fastvid_pipelines.stages.decode import to_pixels
+from fastvid_pipelines.stages.finite import check_finite
+from fastvid_pipelines.types import MOST_FRAMES, check_count
+from fastvid_pipelines.video_io import read_video, write_mp4
+
+logger = logging.getLogger(__name__)
+
+SHEET_FRAMES = 6
+
+
+def reconstruct(
+    *, video: Path, output: Path, model: str | None, num_frames: int | None, device: str, dtype: str
+) -> dict[str, Any]:
+    """Encode, decode with the first frame as reference, and write the result, a report and a comparison."""
+    started = perf_counter()
+    files = output_files(output, video)
+    if num_frames is not None:
+        check_count("num_frames", num_frames, 1, MOST_FRAMES)
+    torch_device, torch_dtype = parse_device(device), parse_dtype(dtype)
+    source = read_video(video, max_frames=num_frames)
+    original = _even(source.frames)
+    folder = pipeline_folder.find(model or embedded_folder(), revision=None, local_files_only=False)
+    autoencoder, _ = pipeline_folder.load_autoencoder(
+        folder, FSVideoPipeline.__name__, dtype=torch_dtype, device=torch_device
+    )
+    loaded = perf_counter()
+    with torch.inference_mode():
+        frames = rearrange(torch.from_numpy(original), "t h w c -> 1 c t h w").to(torch_device)
+        frames = frames.to(torch_dtype) / 127.5 - 1
+        latents = autoencoder.encode(frames)
+        check_finite("encode", latents)
+        encoded = perf_counter()
+        decoded = autoencoder.decode(
+            latents, reference=frames[:, :, 0], num_frames=len(original), size=original.shape[1:3]
+        )
+        check_finite("decode", decoded)
+        result = to_pixels(decoded[0])
+    seconds = {"load": loaded - started, "encode": encoded - loaded, "decode": perf_counter() - encoded}
+    logger.info("encode: %.2f s\ndecode: %.2f s", seconds["encode"], seconds["decode"])
+    record = {
+        "video": {"path": str(video), "sha256": provenance.file_sha256(video), "fps": source.fps},
+        "model": {"name": model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+        "output": {
+            "video": str(files[0]),
+            "sidecar": str(files[1]),
+            "contact_sheet": str(files[2]),
+            "num_frames": len(result),
+            "height": result.shape[1],
+            "width": result.shape[2],
+            "fps": source.fps,
+        },
+        "psnr": _psnr(original, result),
+        "pixels_per_latent_number": original.size / latents.numel(),
+        "seconds": seconds,
+        "peak_memory_bytes": provenance.peak_memory(device),
+        "environment": provenance.environment(device, dtype),
+    }
+    with staged(*files) as (part, sidecar, sheet):
+        write_mp4(result, source.fps, part)
+        contact_sheet(_side_by_side(original, result)).save(sheet, format="PNG")
+        sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def _even(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H2 W2 3"]:
+    """Without the last row or column where their number is odd: the mp4 that is written cannot hold it."""
+    _, height, width, _ = frames.shape
+    if height % 2 or width % 2:
+        logger.warning(
+            "the video is %dx%d; an mp4 in yuv420p has even sides, so it is cropped to %dx%d",
+            *(width, height, width // 2 * 2, height // 2 * 2),
+        )
+    return frames[:, : height // 2 * 2, : width // 2 * 2]
+
+
+def _psnr(first: UInt8[np.ndarray, "T H W 3"], second: UInt8[np.ndarray, "T H W 3"]) -> float:
+    """Mean over frames, in dB; at most 100."""
+    errors = [((a.astype(np.float64) - b) ** 2).mean() for a, b in zip(first, second, strict=True)]
+    return float(np.mean([10 * np.log10(255**2 / max(error, 255**2 / 1e10)) for error in errors]))
+
+
+def _side_by_side(
+    original: UInt8[np.ndarray, "T H W 3"], result: UInt8[np.ndarray, "T H W 3"]
+) -> UInt8[np.ndarray, "T2 H W 3"]:
+    """A row of frames, and below it the same frames reconstructed."""
+    chosen = np.linspace(0, len(original) - 1, min(SHEET_FRAMES, len(original))).round().astype(int)
+    return np.concatenate((original[chosen], result[chosen]))

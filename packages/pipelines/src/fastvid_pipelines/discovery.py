@@ -1,0 +1,61 @@
+"""Finding the parts that other packages bring, by entry point; nothing else is ever imported by name."""
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from fastvid_pipelines.errors import CheckpointError, MissingPackageError
+
+AUTOENCODERS = "fastvid.autoencoder"
+TRANSFORMERS = "fastvid.transformer"
+ACCELERATORS = "fastvid.accelerator"
+COMMANDS = "fastvid.command"
+
+BRINGS = {
+    AUTOENCODERS: "fastvid-vae",
+    TRANSFORMERS: "fastvid-dit",
+    ACCELERATORS: "fastvid-accel",
+    COMMANDS: "fastvid-export",
+}
+
+
+def installed(group: str) -> dict[str, EntryPoint]:
+    """Entry points of a group, by name."""
+    return {entry.name: entry for entry in sorted(entry_points(group=group))}
+
+
+def find(group: str, name: str) -> Any:
+    """The object that an installed package offers under `name`.
+
+    Raises:
+        MissingPackageError: nothing of this group is installed.
+        ValueError: other names are.
+    """
+    found = installed(group)
+    if name in found:
+        return found[name].load()
+    kind = group.removeprefix("fastvid.")
+    if not found:
+        raise MissingPackageError(f"no {kind} is installed; install one with: pip install {BRINGS[group]}")
+    raise ValueError(
+        f"`{kind}` is {name!r}; installed: {', '.join(found)}. More may come with: pip install -U {BRINGS[group]}"
+    )
+
+
+def find_class(group: str, library: str, class_name: str) -> Any:
+    """The class that a model_index.json names as [library, class]; only what is registered in `group` is eligible.
+
+    Raises:
+        MissingPackageError: the library is not installed.
+        CheckpointError: the library is there, but has no such class.
+    """
+    entry = installed(group).get(class_name)
+    if entry is not None and entry.module.split(".")[0] == library:
+        return entry.load()
+    kind = group.removeprefix("fastvid.")
+    present = [f"{other.module.split('.')[0]}.{name}" for name, other in installed(group).items()]
+    if library not in {name.split(".")[0] for name in present}:
+        raise MissingPackageError(
+            f"the pipeline's {kind} is {library}.{class_name}, and no installed package offers it; install it with: "
+            f"pip install {BRINGS[group]}"
+        )
+    raise CheckpointError(f"the pipeline's {kind} is {library}.{class_name}; installed: {', '.join(present)}")

@@ -1,0 +1,1 @@
+"""Text and image encoders; `t5` and `clip` are the only importers of transformers."""

@@ -1,0 +1,138 @@
+"""What this package asks of the parts it is given. Nobody inherits these; conformance is checked by type checkers."""
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fastvid_pipelines.types import Step, TextFeatures
+
+
+class Saveable(Protocol):
+    """A part that can be written to a folder of its own."""
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None: ...
+
+
+class Autoencoder(Saveable, Protocol):
+    """Frames in [-1, 1] to normalised latents and back; pads to its stride inside and crops on request."""
+
+    @property
+    def stride(self) -> tuple[int, int, int]: ...
+    @property
+    def latent_channels(self) -> int: ...
+    def num_latent_frames(self, num_frames: int) -> int: ...
+    def encode(
+        self, frames: Float[Tensor, "b 3 T H W"], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c t h w"]: ...
+    def decode(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        *,
+        reference: Float[Tensor, "b 3 H W"] | None = None,
+        num_frames: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "b 3 T H W"]: ...
+
+
+class TextEncoder(Saveable, Protocol):
+    """Prompts to tokens. All prompts of one call have the same number of tokens."""
+
+    def encode(self, prompts: Sequence[str]) -> TextFeatures: ...
+
+
+class ImageEncoder(Saveable, Protocol):
+    """A picture in [-1, 1], of any size, to tokens."""
+
+    def encode(self, image: Float[Tensor, "b 3 H W"], /) -> Float[Tensor, "b m e"]: ...
+
+
+class AttentionSite(Protocol):
+    """Where a self-attention call happens."""
+
+    @property
+    def block(self) -> int: ...
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def grid(self) -> tuple[int, int, int]: ...
+
+
+class AttentionOp(Protocol):
+    """Self-attention, handed from an accelerator to the transformer."""
+
+    def __call__(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: AttentionSite,
+        /,
+    ) -> Float[Tensor, "b heads n e"]: ...
+
+
+class TransformerConfig(Protocol):
+    """The facts of a transformer that decide what it is fed."""
+
+    @property
+    def latent_channels(self) -> int: ...
+    @property
+    def text_width(self) -> int: ...
+    @property
+    def image_width(self) -> int | None: ...
+    @property
+    def patch_size(self) -> tuple[int, int, int]: ...
+
+
+class Transformer(Saveable, Protocol):
+    """Predicts the velocity, noise - clean latents, at timestep 1000 sigma."""
+
+    @property
+    def config(self) -> TransformerConfig: ...
+    def first_frame_condition(
+        self, image_latents: Float[Tensor, "b c 1 h w"], num_latent_frames: int
+    ) -> Float[Tensor, "b k t h w"]: ...
+    def __call__(  # noqa: PLR0913  # the inputs of the network
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b l d"],
+        text_mask: Bool[Tensor, "b l"] | None = None,
+        *,
+        condition: Float[Tensor, "b k t h w"],
+        image_tokens: Float[Tensor, "b m e"] | None = None,
+        positions: Float[Tensor, "3 nt nh nw"] | None = None,
+        attention: AttentionOp = ...,
+    ) -> Float[Tensor, "b c t h w"]: ...
+
+
+class AcceleratorSession(Protocol):
+    """An accelerator at work on one video."""
+
+    def begin_step(self, step: Step, /) -> None: ...
+    def attention(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: AttentionSite,
+        /,
+    ) -> Float[Tensor, "b heads n e"]: ...
+    def end_step(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        denoised: Float[Tensor, "b c t h w"],
+        positions: Float[Tensor, "3 nt nh nw"],
+        step: Step,
+        /,
+    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 nt2 nh nw"]]: ...
+    def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]: ...
+
+
+class Accelerator(Protocol):
+    """Settings of an accelerator; each video gets a session of its own."""
+
+    def start(self, *, num_steps: int) -> AcceleratorSession: ...

@@ -1,0 +1,1 @@
+"""Noise schedules, solvers and guidance: pure functions on sigma."""

@@ -1,0 +1,46 @@
+"""Latents to frames."""
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from fastvid_pipelines.interfaces import AcceleratorSession, Autoencoder
+from fastvid_pipelines.stages.finite import check_finite
+from fastvid_pipelines.types import LatentVideo
+
+
+def decode(
+    autoencoder: Autoencoder,
+    video: LatentVideo,
+    reference: Float[Tensor, "b 3 H W"],
+    num_frames: int,
+    session: AcceleratorSession | None = None,
+) -> Float[Tensor, "b 3 T H W"]:
+    """Frames in [-1, 1], of exactly the wanted number and the size of the reference.
+
+    An accelerator that thinned the latents out gets all frames they hold, and restores the rest.
+
+    Raises:
+        NonFiniteError: NaN or infinity in a frame.
+        ValueError: the accelerator did not bring back as many frames as were asked for.
+    """
+    size = (reference.shape[-2], reference.shape[-1])
+    whole = video.latents.shape[2] == autoencoder.num_latent_frames(num_frames)
+    frames = autoencoder.decode(
+        video.latents.to(reference.dtype), reference=reference, num_frames=num_frames if whole else None, size=size
+    )
+    check_finite("decode", frames)
+    if session is not None:
+        frames = session.finish(frames)
+        check_finite("finish", frames)
+    if frames.shape[2] < num_frames:
+        raise ValueError(f"`accelerator` gave {frames.shape[2]} of the {num_frames} frames asked for (`num_frames`)")
+    return frames[:, :, :num_frames]
+
+
+def to_pixels(frames: Float[Tensor, "3 T H W"]) -> UInt8[np.ndarray, "T H W 3"]:
+    """Frames in [-1, 1] to bytes."""
+    scaled = frames.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return np.ascontiguousarray(rearrange(scaled, "c t h w -> t h w c").cpu().numpy())

@@ -1,0 +1,112 @@
+"""Noise to the latents of a video: the transformer, guided, along the noise levels."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fastvid_pipelines.interfaces import AcceleratorSession, Transformer
+from fastvid_pipelines.sampling.guidance import guide, join_branches
+from fastvid_pipelines.sampling.schedules import Sigmas, steps
+from fastvid_pipelines.sampling.solvers import History, Solver, denoised_from_velocity
+from fastvid_pipelines.stages.finite import check_finite
+from fastvid_pipelines.types import Conditions, LatentVideo, Step
+
+StepCallback = Callable[[Step, LatentVideo], None]
+
+
+def draw_noise(
+    conditions: Conditions, num_latent_frames: int, patch_size: tuple[int, int, int], generator: torch.Generator
+) -> LatentVideo:
+    """Float32 noise from a generator on the CPU, so that a seed means the same video on every device."""
+    b, c, _, h, w = conditions.image_latents.shape
+    device = conditions.image_latents.device
+    noise = torch.randn((b, c, num_latent_frames, h, w), generator=generator, dtype=torch.float32).to(device)
+    tokens = [-(-size // patch) for size, patch in zip((num_latent_frames, h, w), patch_size, strict=True)]
+    axes = [torch.arange(size, dtype=torch.float32, device=device) for size in tokens]
+    return LatentVideo(latents=noise, positions=torch.stack(torch.meshgrid(*axes, indexing="ij")))
+
+
+def denoise(  # noqa: PLR0913  # what the loop needs, no more
+    transformer: Transformer,
+    video: LatentVideo,
+    conditions: Conditions,
+    sigmas: Sigmas,
+    solver: Solver,
+    *,
+    guidance_scale: float,
+    session: AcceleratorSession | None = None,
+    on_step_end: StepCallback | None = None,
+) -> LatentVideo:
+    """Walk down the noise levels.
+
+    Latents stay in float32; the transformer works in the dtype of the conditions. Where an accelerator changes the
+    number of latent frames, the condition is laid out anew and a multistep solver starts again at first order.
+
+    Args:
+        session: of an accelerator; None runs the transformer as it is.
+        on_step_end: called after each step; what it raises ends the run.
+    Raises:
+        NonFiniteError: NaN or infinity after a step.
+    """
+    joined = join_branches(conditions)
+    history = History()
+    for step in steps(sigmas):
+        if session is not None:
+            session.begin_step(step)
+        velocity = guide(_Velocity(transformer, video, joined, step, session), video.latents, guidance_scale)
+        denoised = denoised_from_velocity(video.latents, velocity, step.sigma)
+        latents, history = solver(video.latents, denoised, step, history)
+        positions = video.positions
+        check_finite("denoise", latents, step)
+        if session is not None:
+            latents, positions = session.end_step(latents, denoised, positions, step)
+            check_finite("denoise", latents, step)
+        if latents.shape != video.latents.shape:
+            history = History()
+        video = LatentVideo(latents=latents, positions=positions)
+        if on_step_end is not None:
+            on_step_end(step, video)
+    return video
+
+
+class _Velocity:
+    """The transformer at one step, as a function of the latents alone."""
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        video: LatentVideo,
+        conditions: Conditions,
+        step: Step,
+        session: AcceleratorSession | None,
+    ) -> None:
+        self.transformer = transformer
+        self.condition = transformer.first_frame_condition(conditions.image_latents, video.latents.shape[2])
+        self.conditions = conditions
+        self.positions = video.positions
+        self.sigma = step.sigma
+        self.session = session
+
+    def __call__(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        dtype = self.conditions.image_latents.dtype
+        timestep = torch.full((len(latents),), 1000 * self.sigma, dtype=torch.float32, device=latents.device)
+        text = self.conditions.text
+        inputs = (latents.to(dtype), timestep, text.tokens, text.mask)
+        if self.session is None:
+            velocity = self.transformer(
+                *inputs,
+                condition=self.condition,
+                image_tokens=self.conditions.image_tokens,
+                positions=self.positions,
+            )
+        else:
+            velocity = self.transformer(
+                *inputs,
+                condition=self.condition,
+                image_tokens=self.conditions.image_tokens,
+                positions=self.positions,
+                attention=self.session.attention,
+            )
+        return velocity.float()

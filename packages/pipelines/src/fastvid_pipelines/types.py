@@ -1,0 +1,169 @@
+"""The records a video passes through, in that order. They never leave this package."""
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from pydantic import ConfigDict, with_config
+from torch import Tensor
+
+SolverName = Literal["euler", "dpmsolver++", "unipc"]
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
+MOST_FRAMES = 4096
+MOST_PIXELS = 2**31  # frames x height x width
+MOST_STEPS = 1000
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a pipeline samples when the caller does not say; stored in its model_index.json."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    num_inference_steps: int
+    guidance_scale: float
+    shift: float
+    solver: SolverName
+
+    def __post_init__(self) -> None:
+        check_count("num_frames", self.num_frames, 1, MOST_FRAMES)
+        check_count("height", self.height, SMALLEST_SIDE, LARGEST_SIDE)
+        check_count("width", self.width, SMALLEST_SIDE, LARGEST_SIDE)
+        check_pixels(self.num_frames, self.height, self.width)
+        check_number("fps", self.fps, 0.01, 1000.0)
+        check_count("num_inference_steps", self.num_inference_steps, 1, MOST_STEPS)
+        check_number("guidance_scale", self.guidance_scale, 1.0, 100.0)
+        check_number("shift", self.shift, 0.01, 100.0)
+        if self.solver not in get_args(SolverName):
+            raise ValueError(f"`solver` is {self.solver!r}; expected one of {', '.join(get_args(SolverName))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """What to make: the words, and how to sample."""
+
+    prompt: str
+    negative_prompt: str
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        check_prompt("prompt", self.prompt)
+        check_prompt("negative_prompt", self.negative_prompt)
+        if self.negative_prompt and self.sampling.guidance_scale == 1:
+            raise ValueError(
+                f"`negative_prompt` is {self.negative_prompt[:40]!r}, which has no effect at `guidance_scale` 1; "
+                "raise `guidance_scale` above 1 or leave `negative_prompt` out"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFeatures:
+    """Text-encoder tokens; `mask` is true where a token counts, None where the model attends to all of them."""
+
+    tokens: Float[Tensor, "b l d"]
+    mask: Bool[Tensor, "b l"] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the transformer is told. `negative_text` is there exactly when guidance is in use."""
+
+    text: TextFeatures
+    negative_text: TextFeatures | None
+    image_latents: Float[Tensor, "b c 1 h w"]
+    image_tokens: Float[Tensor, "b m e"] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentVideo:
+    """Latents in float32, and the coordinates of the transformer's tokens."""
+
+    latents: Float[Tensor, "b c t h w"]
+    positions: Float[Tensor, "3 nt nh nw"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a solver: from noise level `sigma` down to `next_sigma`."""
+
+    index: int
+    num_steps: int
+    sigma: float
+    next_sigma: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """A finished video.
+
+    Attributes:
+        frames: RGB.
+        fps: frames a second.
+        seconds: how long each stage took, in order.
+        latent_frames: latent frames at the end of each step; fewer than at first where an accelerator thinned them.
+    """
+
+    frames: UInt8[np.ndarray, "T H W 3"]
+    fps: float
+    seconds: dict[str, float]
+    latent_frames: tuple[int, ...]
+
+
+def check_count(name: str, value: Any, least: int, most: int) -> None:
+    """Refuse what is not a whole number in [least, most]."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ValueError(f"`{name}` is {value!r}; expected a whole number from {least} to {most}")
+    if not least <= number <= most:
+        nearest = (least, least + 1) if number < least else (most - 1, most)
+        raise ValueError(
+            f"`{name}` is {number}; expected {least} to {most} (nearest legal values: {nearest[0]} and {nearest[1]})"
+        )
+
+
+def check_number(name: str, value: Any, least: float, most: float) -> None:
+    """Refuse what is not a finite number in [least, most]."""
+    if isinstance(value, bool | str) or not _is_real(value) or not math.isfinite(value):
+        raise ValueError(f"`{name}` is {value!r}; expected a number from {least:g} to {most:g}")
+    if not least <= value <= most:
+        nearest = least if value < least else most
+        raise ValueError(f"`{name}` is {value:g}; expected {least:g} to {most:g} (nearest legal value: {nearest:g})")
+
+
+def check_pixels(num_frames: int, height: int, width: int) -> None:
+    """Refuse a video too large for any machine before something tries to hold it."""
+    pixels = num_frames * height * width
+    if pixels > MOST_PIXELS:
+        frames = max(1, MOST_PIXELS // (height * width))
+        raise ValueError(
+            f"`num_frames` x `height` x `width` is {num_frames} x {height} x {width} = {pixels} pixels; "
+            f"at most {MOST_PIXELS}, at this size at most {frames} frames"
+        )
+
+
+def check_prompt(name: str, value: Any) -> None:
+    """Refuse what is no text, or cannot be written as UTF-8."""
+    if not isinstance(value, str):
+        raise ValueError(f"`{name}` is of type {type(value).__name__}; expected one string")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"`{name}` holds {value[error.start]!r} at {error.start}, which no UTF-8 text can") from error
+
+
+def _is_real(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

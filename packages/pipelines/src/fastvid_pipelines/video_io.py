@@ -1,0 +1,109 @@
+"""Frames to mp4 and back, through PyAV (the only module that imports it)."""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from fastvid_pipelines.outputs import check_writable, staged
+from fastvid_pipelines.types import Clip, check_number
+
+CODEC: Final = "libx264"
+QUALITY = "16"  # x264's constant rate factor: visually lossless
+BT601 = 6  # matrix of the conversion from RGB, written into the stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """Frames of a video file."""
+
+    frames: UInt8[np.ndarray, "T H W 3"]
+    fps: float
+
+
+def save_video(clip: Clip, path: str | os.PathLike[str]) -> None:
+    """Write a clip as mp4; the file appears complete or not at all."""
+    check_writable("path", Path(path))
+    with staged(Path(path)) as (part,):
+        write_mp4(clip.frames, clip.fps, part)
+
+
+def write_mp4(frames: UInt8[np.ndarray, "T H W 3"], fps: float, path: Path) -> None:
+    """H.264, yuv420p, index at the front, exactly these frames at exactly this size.
+
+    Raises:
+        ValueError: no frames, an odd height or width, or a frame rate that is none.
+        OSError: the file could not be written whole, as on a full disk.
+    """
+    check_mp4_size(frames.shape[1], frames.shape[2])
+    check_number("fps", fps, 0.01, 1000.0)
+    if not len(frames):
+        raise ValueError("`frames` has no frame; expected at least 1")
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream(CODEC, rate=rate, options={"crf": QUALITY, "preset": "medium"})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        stream.codec_context.colorspace = BT601
+        stream.codec_context.color_primaries = BT601
+        stream.codec_context.color_trc = BT601
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    written = count_packets(path)
+    if written != len(frames):
+        raise OSError(f"{path} holds {written} of {len(frames)} frames after writing")
+
+
+def check_mp4_size(height: int, width: int) -> None:
+    """Refuse sizes that H.264 in yuv420p cannot hold: its colour planes have half of each side."""
+    for name, value in (("height", height), ("width", width)):
+        if value % 2 or value < 2:
+            below, above = max(2, value - 1), max(4, value + 1)
+            raise ValueError(
+                f"`{name}` is {value}; an mp4 (H.264, yuv420p) has an even number of pixels on each side "
+                f"(nearest legal values: {below} and {above})"
+            )
+
+
+def count_packets(path: Path) -> int:
+    """Frames that a video file holds, without decoding them."""
+    with av.open(str(path)) as container:
+        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+
+
+def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -> Video:
+    """Decode the first video stream of any file that FFmpeg reads.
+
+    Raises:
+        ValueError: missing, no video file, without a video stream or without a single frame.
+    """
+    name = os.fspath(path)
+    if not Path(path).is_file():
+        raise ValueError(f"`video` is {name!r}: no such file")
+    try:
+        with av.open(name) as container:
+            if not container.streams.video:
+                raise ValueError(f"`video` is {name!r}, which has no video stream")
+            stream = container.streams.video[0]
+            fps = float(stream.average_rate or stream.guessed_rate or 0)
+            frames = [_upright(frame) for frame in islice(container.decode(stream), max_frames)]
+    except av.error.FFmpegError as error:
+        raise ValueError(f"`video` is {name!r}, which is damaged or no video: {error.strerror}") from error
+    if not frames:
+        raise ValueError(f"`video` is {name!r}, which has no frame that can be decoded")
+    if len({frame.shape for frame in frames}) > 1:
+        raise ValueError(f"`video` is {name!r}, whose frames change their size on the way; that is not supported")
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"`video` is {name!r}, whose frame rate is {fps:g}; expected 0.01 to 1000")
+    return Video(frames=np.stack(frames), fps=fps)
+
+
+def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB, turned as the file asks a player to turn it."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))

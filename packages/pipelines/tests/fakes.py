@@ -1,0 +1,203 @@
+"""Small stand-ins for the parts this package consumes. The contract suite runs on them and on the real parts alike."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConfig
+from fastvid_pipelines.image_to_video import FSVideoPipeline
+from fastvid_pipelines.types import Sampling
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+class FakeAutoencoder(nn.Module):
+    """Strides 4, 8, 8: averages on the way in, repeats on the way out; the reference is mixed into all frames."""
+
+    stride = (4, 8, 8)
+
+    def __init__(self, latent_channels: int = 4) -> None:
+        super().__init__()
+        self.latent_channels = latent_channels
+        self.mix = nn.Parameter(torch.linspace(-1, 1, 3 * latent_channels).reshape(latent_channels, 3))
+
+    def num_latent_frames(self, num_frames: int) -> int:
+        return 1 + -(-(num_frames - 1) // 4)
+
+    def encode(self, frames: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        _, _, t, h, w = frames.shape
+        frames = F.pad(frames, (0, -w % 8, 0, -h % 8, 0, (1 - t) % 4), mode="replicate")
+        small = F.avg_pool3d(torch.cat((frames[:, :, :1].expand(-1, -1, 3, -1, -1), frames), dim=2), self.stride)
+        return torch.einsum("kc,bcthw->bkthw", self.mix, small)
+
+    def decode(
+        self,
+        latents: Tensor,
+        *,
+        reference: Tensor | None = None,
+        num_frames: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        small = torch.einsum("kc,bkthw->bcthw", self.mix, latents).tanh()
+        frames = small.repeat_interleave(4, 2)[:, :, 3:].repeat_interleave(8, 3).repeat_interleave(8, 4)
+        height, width = size or frames.shape[-2:]
+        frames = frames[:, :, :num_frames, :height, :width]
+        return frames if reference is None else 0.5 * (frames + reference.unsqueeze(2))
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        folder = Path(directory)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"latent_channels": self.latent_channels}))
+        save_file(self.state_dict(), folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(
+        cls, path: Path, *, subfolder: str, dtype: object, device: object, local_files_only: bool
+    ) -> Self:
+        model = cls(**json.loads((path / subfolder / "config.json").read_text()))
+        model.load_state_dict(load_file(path / subfolder / "model.safetensors"))
+        return model.to(device, dtype)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeTransformerConfig:
+    latent_channels: int = 4
+    text_width: int = 8
+    image_width: int | None = None
+    patch_size: tuple[int, int, int] = (1, 1, 1)
+
+
+class FakeTransformer(nn.Module):
+    """One linear layer for each input, one self-attention; every input moves the output."""
+
+    def __init__(self, config: FakeTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.latent_channels
+        self.latents = nn.Linear(channels, channels)
+        self.condition = nn.Linear(channels + 1, channels)
+        self.text = nn.Linear(config.text_width, channels)
+        self.image = None if config.image_width is None else nn.Linear(config.image_width, channels)
+        self.calls: list[int] = []
+
+    def first_frame_condition(self, image_latents: Tensor, num_latent_frames: int) -> Tensor:
+        first = torch.cat((torch.ones_like(image_latents[:, :1]), image_latents), dim=1)
+        return F.pad(first, (0, 0, 0, 0, 0, num_latent_frames - 1))
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None = None,
+        *,
+        condition: Tensor,
+        image_tokens: Tensor | None = None,
+        positions: Tensor | None = None,
+        attention: object = None,
+    ) -> Tensor:
+        self.calls.append(len(latents))
+        weights = torch.ones_like(text[..., 0]) if text_mask is None else text_mask.to(text.dtype)
+        summary = self.text((text * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True))
+        if self.image is not None:
+            assert image_tokens is not None
+            summary = summary + self.image(image_tokens.mean(1))
+        x = self.latents(latents.movedim(1, -1)) + self.condition(condition.movedim(1, -1))
+        x = x + summary[:, None, None, None] + (timestep / 1000)[:, None, None, None, None]
+        if positions is not None:
+            x = x + 0.01 * positions.sum(0)[None, ..., None]
+        q = x.flatten(1, 3).unsqueeze(1)
+        site = FakeSite(block=0, num_blocks=1, grid=tuple(latents.shape[2:]))
+        attended = F.scaled_dot_product_attention(q, q, q) if attention is None else attention(q, q, q, site)  # type: ignore[operator]
+        return (attended.squeeze(1).reshape_as(x) + x).movedim(-1, 1)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        folder = Path(directory)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(asdict(self.config)))
+        save_file(self.state_dict(), folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(
+        cls, path: Path, *, subfolder: str, dtype: object, device: object, local_files_only: bool
+    ) -> Self:
+        values = json.loads((path / subfolder / "config.json").read_text())
+        model = cls(FakeTransformerConfig(**{**values, "patch_size": tuple(values["patch_size"])}))
+        model.load_state_dict(load_file(path / subfolder / "model.safetensors"))
+        return model.to(device, dtype)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeSite:
+    block: int
+    num_blocks: int
+    grid: tuple[int, ...]
+
+
+class FakeImageEncoder:
+    """The mean colour as one token."""
+
+    def encode(self, image: Tensor) -> Tensor:
+        return image.mean((2, 3)).unsqueeze(1)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        Path(directory).mkdir(parents=True)
+
+
+class FakeAccelerator:
+    """Writes down its life; with `keep` it drops latent frames after the first step and repeats frames at the end."""
+
+    def __init__(self, keep: int | None = None) -> None:
+        self.keep = keep
+        self.log: list[str] = []
+
+    def start(self, *, num_steps: int) -> Self:
+        self.log.append(f"start {num_steps}")
+        return self
+
+    def begin_step(self, step: object) -> None:
+        self.log.append("begin")
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, site: object) -> Tensor:
+        self.log.append("attention")
+        return F.scaled_dot_product_attention(q, k, v)
+
+    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: object) -> tuple[Tensor, Tensor]:
+        self.log.append("end")
+        return latents[:, :, : self.keep], positions[:, : self.keep]
+
+    def finish(self, frames: Tensor) -> Tensor:
+        self.log.append("finish")
+        return frames if self.keep is None else frames.repeat_interleave(4, dim=2)
+
+
+SAMPLING = Sampling(
+    num_frames=5,
+    height=32,
+    width=48,
+    fps=8.0,
+    num_inference_steps=3,
+    guidance_scale=2.0,
+    shift=3.0,
+    solver="euler",
+)
+
+
+def build_text_encoder(seed: int = 0) -> ByteTextEncoder:
+    torch.manual_seed(seed)
+    return ByteTextEncoder(ByteTextEncoderConfig(width=8, depth=1, heads=2, max_bytes=64)).eval()
+
+
+def build_pipeline(seed: int = 0) -> FSVideoPipeline:
+    """A whole pipeline of fakes, with random weights."""
+    text_encoder = build_text_encoder(seed)
+    return FSVideoPipeline(
+        autoencoder=FakeAutoencoder(),
+        transformer=FakeTransformer(FakeTransformerConfig()),
+        text_encoder=text_encoder,
+        sampling=SAMPLING,
+    )

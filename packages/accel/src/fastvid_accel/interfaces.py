@@ -1,0 +1,91 @@
+"""What this package reads from others, and what it promises them. Nobody has to inherit any of it."""
+
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class AttentionSite(Protocol):
+    """Where in a transformer an attention call happens.
+
+    `grid` is the token grid (t, h, w) of the call: n = t * h * w, rows in frame, row, column order.
+    """
+
+    @property
+    def block(self) -> int: ...
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def grid(self) -> tuple[int, int, int]: ...
+
+
+class Step(Protocol):
+    """One step of the sampler: from noise level `sigma` down to `next_sigma`, both in [0, 1]."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def next_sigma(self) -> float: ...
+
+
+class AttentionOp(Protocol):
+    """Self-attention of one block, after the norm of q and k and after RoPE."""
+
+    def __call__(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: AttentionSite,
+        /,
+    ) -> Float[Tensor, "b heads n e"]: ...
+
+
+class Session(Protocol):
+    """The state of one video: made by `Accelerator.start`, thrown away after `finish`."""
+
+    def begin_step(self, step: Step, /) -> None:
+        """Is called before the transformer runs for `step`."""
+
+    def attention(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: AttentionSite,
+        /,
+    ) -> Float[Tensor, "b heads n e"]:
+        """An `AttentionOp`. Pass the bound method itself, never a new lambda per step (it would recompile)."""
+        ...
+
+    def end_step(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        denoised: Float[Tensor, "b c t h w"],
+        positions: Float[Tensor, "3 t h w"],
+        step: Step,
+        /,
+    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 t2 h w"]]:
+        """Take the latents after `step`; return those, and their positions, that the next step shall see."""
+        ...
+
+    def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]:
+        """Take the decoded frames; return the whole clip."""
+        ...
+
+
+class Accelerator(Protocol):
+    """Settings. Holds no state of a run, so one accelerator serves any number of videos, at the same time too."""
+
+    def start(self, *, num_steps: int, attention: AttentionOp = ...) -> Session:
+        """Fresh state for one video of `num_steps` steps.
+
+        `attention` is what the session calls in the end for the tokens it decides to compute; that is how
+        accelerators are put inside one another.
+        """
+        ...

@@ -32,9 +32,18 @@ def forbidden_imports(source: str, own: str) -> list[str]:
         if isinstance(argument, ast.Constant):
             if str(argument.value).split(".")[0].split(":")[0] in siblings:
                 found.append(f"{call.lineno}: {argument.value}")
-        elif importer in COMPUTING_IMPORTERS:
+        elif importer in COMPUTING_IMPORTERS and not inside_own_package(argument):
             found.append(f"{call.lineno}: {ast.unparse(argument)}")
     return found
+
+
+def inside_own_package(name: ast.expr) -> bool:
+    """Whether the name of a module is written as f"{__name__}.something"."""
+    if not isinstance(name, ast.JoinedStr) or len(name.values) < 2:
+        return False
+    first, second = name.values[:2]
+    starts = isinstance(first, ast.FormattedValue) and last_name(first.value) == "__name__"
+    return starts and isinstance(second, ast.Constant) and str(second.value).startswith(".")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -65,6 +74,8 @@ def test_sources_and_tests_of_a_package_import_only_it(package: str) -> None:
         "from importlib import import_module as load\nload('fastvid_dit')",
         "import importlib\nimportlib.import_module('fastvid_' + 'dit')",
         "import importlib\nname = 'fastvid_dit'\nimportlib.import_module(name)",
+        "import importlib\nimportlib.import_module(f'{root}.attention')",
+        "import importlib\nimportlib.import_module(f'{__name__[:7]}_dit')",
         "__import__('fastvid_dit')",
         "__import__(f'fastvid_{package}')",
         "from importlib.util import find_spec\nfind_spec('fastvid_dit')",
@@ -85,6 +96,7 @@ def test_every_way_to_import_a_sibling_is_seen(source: str) -> None:
         "import importlib\nimportlib.import_module('torch')",
         "from importlib.util import find_spec\nfind_spec(name)",
         "entry_point.load()",
+        "import importlib\nimportlib.import_module(f'{__name__}.{name}')",
     ],
 )
 def test_what_is_no_sibling_import_passes(source: str) -> None:

@@ -3,6 +3,9 @@
 import fastvid_accel
 import fastvid_accel.interfaces as accel
 import fastvid_dit as dit
+import fastvid_pipelines
+import fastvid_pipelines.interfaces as pipelines
+import fastvid_vae
 
 # accel, for whoever runs the denoising loop
 accelerator: accel.Accelerator = fastvid_accel.NoAcceleration()
@@ -12,3 +15,12 @@ composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration
 # attention, from accel to dit; where it happens, from dit to accel
 attention: dit.AttentionOp = fastvid_accel.NoAcceleration().start(num_steps=4).attention
 site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1, 1))
+
+# models and accelerators, for pipelines
+autoencoder: pipelines.Autoencoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+transformer: pipelines.Transformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
+none: pipelines.Accelerator = fastvid_accel.NoAcceleration()
+several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
+
+# the steps of pipelines, as accel reads them
+step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_sigma=0.0)

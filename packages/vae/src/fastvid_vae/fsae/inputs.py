@@ -70,17 +70,15 @@ def tiling_of(
     spatial: int | tuple[int, int] | None, temporal: int | None, overlap: float, *, strides: tuple[int, int, int]
 ) -> Tiling:
     """Tile sizes in pixels and frames as latent cells."""
-    if spatial is None or isinstance(spatial, tuple):
-        height, width = spatial or (None, None)
-    else:
-        height, width = spatial, spatial
-    time, *space = strides
-    return Tiling(
-        time=None if temporal is None else 1 + _whole("temporal", temporal, step=time, offset=1),
-        height=None if height is None else _whole("spatial", height, step=space[0], offset=0),
-        width=None if width is None else _whole("spatial", width, step=space[1], offset=0),
-        overlap=overlap,
+    sides = spatial if isinstance(spatial, tuple) else (spatial, spatial)
+    if len(sides) != 2:
+        raise ValueError(f"`spatial` is {spatial}; expected one number of pixels, (height, width), or None")
+    height, width = (
+        None if side is None else _whole("spatial", side, step=stride, offset=0)
+        for side, stride in zip(sides, strides[1:], strict=True)
     )
+    time = None if temporal is None else 1 + _whole("temporal", temporal, step=strides[0], offset=1)
+    return Tiling(time=time, height=height, width=width, overlap=overlap)
 
 
 def _whole(name: str, value: int, *, step: int, offset: int) -> int:

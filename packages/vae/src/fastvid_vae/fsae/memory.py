@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 
-from fastvid_vae.fsae.config import FSAEConfig
 from fastvid_vae.tiling import Tiling
 
 logger = logging.getLogger(__name__)
@@ -14,30 +13,27 @@ TILE_LATENTS = 16
 OVERLAP = 0.25
 
 
-def encode_bytes(config: FSAEConfig, *, itemsize: int) -> int:
-    """Estimate, a pixel of a frame, of what is alive at the encoder's peak: its work at full resolution."""
-    return 5 * config.encoder_widths[0] * itemsize
+def bytes_per_pixel(width: int, *, itemsize: int) -> int:
+    """Estimate of what one pass keeps alive at its peak, the blocks at full resolution, which are `width` wide.
 
-
-def decode_bytes(config: FSAEConfig, *, itemsize: int) -> int:
-    """The same for the decoder, whose peak is its last upsampling; group-causal windows hold frames more than once."""
-    outer, inner = (*config.decoder_widths, config.decoder_widths[0])[:2]
-    copies = 2 if config.decoder_mode == "lite" else 1
-    return copies * (2 * inner + 3 * outer) * itemsize
+    Measured on a CPU, in activations of that size: encoder 5.2 to 9.3, decoder 5.3 to 8.9, more for narrow stages,
+    whose convolutions unfold their input.
+    """
+    return 10 * width * itemsize
 
 
 def automatic_tiling(
-    bytes_per_pixel: int, video: Sequence[int], *, strides: tuple[int, int, int], exact_in_time: bool
+    bytes_of_pixel: int, video: Sequence[int], *, strides: tuple[int, int, int], exact_in_time: bool
 ) -> Tiling:
     """The whole video where it fits the budget; else chunks in time; else tiles in space as well.
 
     Args:
-        bytes_per_pixel: memory of one pass, the batch included.
+        bytes_of_pixel: from `bytes_per_pixel`, for the whole batch.
         video: frames, height, width.
         strides: compression in time, height and width.
         exact_in_time: chunks in time change nothing; otherwise they overlap and fade, as tiles in space always do.
     """
-    affordable = BUDGET // bytes_per_pixel
+    affordable = BUDGET // bytes_of_pixel
     frames, height, width = video
     latent = strides[0] * height * width
     if frames * height * width <= affordable:

@@ -71,7 +71,7 @@ class EncoderPass:
         frames = pad_to_cells(frames, config.stride, first=first)
         self._padded = frames.shape[2] != self._last_shape[2]
         if self._tiling is None:
-            cost = memory.encode_bytes(config, itemsize=frames.element_size()) * frames.shape[0]
+            cost = memory.bytes_per_pixel(config.encoder_widths[0], itemsize=frames.element_size()) * frames.shape[0]
             self._tiling = memory.automatic_tiling(cost, frames.shape[2:], strides=config.stride, exact_in_time=True)
         if first:
             self._start(frames, self._tiling)
@@ -218,7 +218,7 @@ def _decoder_tiling(config: FSAEConfig, latents: Tensor) -> Tiling:
     """What the memory budget asks for."""
     time, height, width = config.stride
     video = (frames_before(latents.shape[2], stride=time), latents.shape[3] * height, latents.shape[4] * width)
-    cost = memory.decode_bytes(config, itemsize=latents.element_size()) * latents.shape[0]
+    cost = memory.bytes_per_pixel(config.decoder_widths[0], itemsize=latents.element_size()) * latents.shape[0]
     exact = config.decoder_mode != "standard"
     return memory.automatic_tiling(cost, video, strides=config.stride, exact_in_time=exact)
 

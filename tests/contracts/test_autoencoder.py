@@ -1,0 +1,54 @@
+"""What every autoencoder promises a pipeline."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from .installed import names, tiny_autoencoder
+
+AUTOENCODERS = names("autoencoder")
+
+
+def draw_frames(num_frames: int, height: int, width: int) -> Tensor:
+    return torch.rand(2, 3, num_frames, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+@pytest.mark.parametrize(("num_frames", "height", "width"), [(1, 32, 32), (5, 16, 48), (7, 37, 29)])
+def test_any_size_in_and_the_same_size_out(name: str, num_frames: int, height: int, width: int) -> None:
+    model = tiny_autoencoder(name)
+    frames = draw_frames(num_frames, height, width)
+    latents = model.encode(frames)
+    _, tall, wide = model.stride
+    cells = (model.num_latent_frames(num_frames), -(-height // tall), -(-width // wide))
+    assert latents.shape == (2, model.latent_channels, *cells)
+    decoded = model.decode(latents, reference=frames[:, :, 0], num_frames=num_frames, size=(height, width))
+    assert decoded.shape == frames.shape
+    assert decoded.dtype == frames.dtype
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_without_a_generator_both_ways_are_functions(name: str) -> None:
+    model = tiny_autoencoder(name)
+    frames = draw_frames(5, 32, 32)
+    latents = model.encode(frames)
+    assert torch.equal(latents, model.encode(frames))
+    first, second = (model.decode(latents, reference=frames[:, :, 0]) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_videos_of_a_batch_do_not_mix(name: str) -> None:
+    model = tiny_autoencoder(name)
+    frames = draw_frames(5, 32, 32)
+    alone = model.encode(frames[:1])
+    torch.testing.assert_close(model.encode(frames)[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+@pytest.mark.parametrize(
+    "frames", [torch.zeros(1, 4, 5, 32, 32), torch.zeros(3, 5, 32, 32), torch.zeros(1, 3, 0, 32, 32)]
+)
+def test_frames_of_a_wrong_shape_are_refused_by_name(name: str, frames: Tensor) -> None:
+    with pytest.raises(ValueError, match="`frames`"):
+        tiny_autoencoder(name).encode(frames)

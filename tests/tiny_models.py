@@ -1,0 +1,79 @@
+"""Models that take no time, with random weights, for the tests that span packages."""
+
+from typing import TypeVar
+
+import torch
+from fastvid_dit import FSVideoDiT, FSVideoDiTConfig
+from fastvid_pipelines import ByteTextEncoder, ByteTextEncoderConfig, FSVideoPipeline, Sampling
+from fastvid_vae import FSAE, FSAEConfig
+from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+AUTOENCODER = FSAEConfig(
+    latent_channels=4,
+    stage_kinds=("conv", "conv", "conv", "attention"),
+    encoder_widths=(4, 8, 8, 16),
+    decoder_widths=(4, 8, 8, 16),
+    encoder_depths=(1, 1, 1, 1),
+    decoder_depths=(1, 1, 1, 1),
+    temporal_stages=(0, 1),
+    head_width=8,
+    affine_norm=True,
+    decoder_mode="lite",
+    injection=(None, None, "content", "content"),
+    injection_head_width=8,
+    noise_weight=0.0,
+    latent_mean=(0.0,) * 4,
+    latent_std=(1.0,) * 4,
+)
+
+TRANSFORMER = FSVideoDiTConfig(
+    patch_size=(1, 1, 1),
+    latent_channels=4,
+    mask_channels=4,
+    width=24,
+    num_heads=2,
+    num_blocks=2,
+    ffn_width=32,
+    frequency_width=16,
+    text_width=16,
+    image_width=None,
+    norm_eps=1e-6,
+    rope_theta=10000.0,
+    layer_memory=True,
+    memory_norm="post",
+)
+
+TEXT_ENCODER = ByteTextEncoderConfig(width=16, depth=1, heads=2, max_bytes=96)
+
+SAMPLING = Sampling(
+    num_frames=5,
+    height=32,
+    width=32,
+    fps=8.0,
+    num_inference_steps=2,
+    guidance_scale=1.5,
+    shift=3.0,
+    solver="euler",
+)
+
+
+def randomised(model: Model, seed: int = 0) -> Model:
+    """Every parameter random, so that no zero initialisation hides a path."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise * (parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.3))
+    return model.eval().requires_grad_(False)
+
+
+def tiny_pipeline() -> FSVideoPipeline:
+    """A whole pipeline whose videos mean nothing."""
+    return FSVideoPipeline(
+        autoencoder=randomised(FSAE(AUTOENCODER)),
+        transformer=randomised(FSVideoDiT(TRANSFORMER)),
+        text_encoder=randomised(ByteTextEncoder(TEXT_ENCODER)),
+        sampling=SAMPLING,
+    )

@@ -3,11 +3,12 @@
 The public names are imported when they are first used, so that the command line starts without torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConfig
+    from fastvid_pipelines.encoders.clip import CLIPImageEncoder
+    from fastvid_pipelines.encoders.t5 import T5TextEncoder, T5TextEncoderConfig
     from fastvid_pipelines.errors import CheckpointError, GenerationCancelled, MissingPackageError, NonFiniteError
     from fastvid_pipelines.image_to_video import FSVideoPipeline
     from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Sampling, Step, TextFeatures
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ByteTextEncoder",
     "ByteTextEncoderConfig",
+    "CLIPImageEncoder",
     "CheckpointError",
     "Clip",
     "FSVideoPipeline",
@@ -26,34 +28,45 @@ __all__ = [
     "NonFiniteError",
     "Sampling",
     "Step",
+    "T5TextEncoder",
+    "T5TextEncoderConfig",
     "TextFeatures",
     "read_video",
     "save_video",
 ]
 
-_HOME = {
-    "ByteTextEncoder": "encoders.byte",
-    "ByteTextEncoderConfig": "encoders.byte",
-    "CheckpointError": "errors",
-    "Clip": "types",
-    "FSVideoPipeline": "image_to_video",
-    "GenerationCancelled": "errors",
-    "GenerationRequest": "types",
-    "LatentVideo": "types",
-    "MissingPackageError": "errors",
-    "NonFiniteError": "errors",
-    "Sampling": "types",
-    "Step": "types",
-    "TextFeatures": "types",
-    "read_video": "video_io",
-    "save_video": "video_io",
-}
 
+def __getattr__(name: str) -> Any:  # noqa: PLR0911  # one import a home
+    match name:
+        case "ByteTextEncoder" | "ByteTextEncoderConfig":
+            from fastvid_pipelines.encoders import byte
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+            return getattr(byte, name)
+        case "CLIPImageEncoder":
+            from fastvid_pipelines.encoders import clip
+
+            return getattr(clip, name)
+        case "T5TextEncoder" | "T5TextEncoderConfig":
+            from fastvid_pipelines.encoders import t5
+
+            return getattr(t5, name)
+        case "CheckpointError" | "GenerationCancelled" | "MissingPackageError" | "NonFiniteError":
+            from fastvid_pipelines import errors
+
+            return getattr(errors, name)
+        case "FSVideoPipeline":
+            from fastvid_pipelines import image_to_video
+
+            return getattr(image_to_video, name)
+        case "Clip" | "GenerationRequest" | "LatentVideo" | "Sampling" | "Step" | "TextFeatures":
+            from fastvid_pipelines import types
+
+            return getattr(types, name)
+        case "read_video" | "save_video":
+            from fastvid_pipelines import video_io
+
+            return getattr(video_io, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -122,13 +122,24 @@ def _text_encoder_class(library: str, class_name: str) -> Any:
     match library, class_name:
         case "fastvid_pipelines", "ByteTextEncoder":
             return ByteTextEncoder
+        case "fastvid_pipelines", "T5TextEncoder":
+            from fastvid_pipelines.encoders.t5 import T5TextEncoder  # transformers takes seconds to import
+
+            return T5TextEncoder
     raise CheckpointError(
-        f"the pipeline's text_encoder is {library}.{class_name}; expected fastvid_pipelines.ByteTextEncoder"
+        f"the pipeline's text_encoder is {library}.{class_name}; "
+        "expected fastvid_pipelines.ByteTextEncoder or fastvid_pipelines.T5TextEncoder"
     )
 
 
 def _image_encoder_class(library: str, class_name: str) -> Any:
-    raise CheckpointError(f"the pipeline's image_encoder is {library}.{class_name}; expected none")
+    if (library, class_name) == ("fastvid_pipelines", "CLIPImageEncoder"):
+        from fastvid_pipelines.encoders.clip import CLIPImageEncoder  # transformers takes seconds to import
+
+        return CLIPImageEncoder
+    raise CheckpointError(
+        f"the pipeline's image_encoder is {library}.{class_name}; expected fastvid_pipelines.CLIPImageEncoder"
+    )
 
 
 def _qualified_name(part: Saveable) -> list[str]:

@@ -1,0 +1,40 @@
+"""Reading models of transformers strictly: safetensors only, no remote code, nothing filled in by chance."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastvid_pipelines.errors import CheckpointError
+
+REPORTED = ("missing_keys", "unexpected_keys", "mismatched_keys")
+
+
+def load_pretrained(
+    model_class: Any,
+    path_or_repo_id: str | Path,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+    **hub: Any,
+) -> Any:
+    """A model of `model_class`, in evaluation mode.
+
+    Args:
+        hub: `subfolder`, `revision`, `local_files_only`, as transformers names them.
+    Raises:
+        CheckpointError: the folder is missing or damaged, or its tensors are not those of the model.
+    """
+    try:
+        model, report = model_class.from_pretrained(
+            path_or_repo_id, use_safetensors=True, dtype=dtype, output_loading_info=True, **hub
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"`path_or_repo_id` is {str(path_or_repo_id)!r}: {error}") from error
+    faults = [f"{kind}: {', '.join(sorted(map(str, report[kind]))[:10])}" for kind in REPORTED if report[kind]]
+    damaged = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if damaged:
+        faults.append(f"NaN or infinity in {', '.join(damaged[:10])}")
+    if faults:
+        raise CheckpointError(f"`path_or_repo_id` is {str(path_or_repo_id)!r}: {'; '.join(faults)}")
+    return model.to(device or "cpu").eval()

@@ -36,7 +36,12 @@ def psnr(
         if not bool(count.all()):
             raise ValueError("`mask` leaves a clip without a pixel to compare")
         mean = (error * mask).sum(dim=(1, 2, 3, 4)) / count
-    return (10 * torch.log10(PEAK**2 / mean)).float()
+    return decibels(mean)
+
+
+def decibels(mean_squared_error: Tensor) -> Tensor:
+    """PSNR of a mean squared error between videos in [-1, 1]."""
+    return (10 * torch.log10(PEAK**2 / mean_squared_error)).float()
 
 
 def ssim(frames: Float[Tensor, "b c T H W"], target: Float[Tensor, "b c T H W"]) -> Float[Tensor, " b"]:

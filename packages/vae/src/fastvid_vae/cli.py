@@ -1,0 +1,76 @@
+"""`python -m fastvid_vae`: flags in, exit codes out. Results go to stdout, everything else to stderr."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+RUN_TIME, USAGE, MISSING_DEPENDENCY, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 3, 4, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code: 0, 1 run time, 2 usage, 3 missing dependency, 4 out of memory, 130 interrupted."""
+    flags = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        _reconstruct(flags)
+    except (KeyboardInterrupt, ImportError, MemoryError, ValueError, OSError, RuntimeError) as error:
+        message, code = _explain(error)
+        print(f"error: {message}", file=sys.stderr)
+        return code
+    return 0
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted; nothing was written", INTERRUPTED
+        case ImportError():
+            return str(error), MISSING_DEPENDENCY
+        case ValueError():
+            return str(error), USAGE
+        case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            # torch.OutOfMemoryError and the RuntimeError of the CPU allocator; what follows the first line is a trace.
+            return f"out of memory: {(str(error).splitlines() or [''])[0]}", OUT_OF_MEMORY
+        case _:
+            return str(error), RUN_TIME
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fastvid_vae", description="Video autoencoders.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("reconstruct", help="encode a video, decode it again, and say what was lost")
+    verb.add_argument("source", type=Path, help="any video file")
+    verb.add_argument("target", type=Path, help="the mp4 to write; a strip of frames (png) appears beside it")
+    verb.add_argument("--model", help="folder of an autoencoder (config.json, model.safetensors) or hub repository")
+    verb.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, ... (default: cpu)")
+    verb.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return parser
+
+
+def _reconstruct(flags: argparse.Namespace) -> None:
+    if flags.model is None:
+        raise ValueError(
+            "`--model` is missing, and fastvid-vae ships no weights: give the folder of an autoencoder (config.json "
+            "and model.safetensors, the `vae` folder of a pipeline for example) or a repository of the hub"
+        )
+    from fastvid_vae.fsae.model import FSAE
+    from fastvid_vae.reconstruct import reconstruct
+
+    model = FSAE.from_pretrained(flags.model, device=flags.device)
+    result = reconstruct(model, flags.source, flags.target, on_frames=_show if sys.stderr.isatty() else None)
+    if flags.json:
+        print(json.dumps({"output": str(flags.target), **dataclasses.asdict(result)}))
+        return
+    ssim = "no SSIM (below 11 pixels)" if result.ssim is None else f"SSIM {result.ssim:.4f}"
+    print(
+        f"{result.num_frames} frames of {result.height} x {result.width} through {result.latent_elements} latent "
+        f"elements: PSNR {result.psnr:.2f} dB, {ssim}, {result.seconds:.1f} s -> {flags.target}"
+    )
+
+
+def _show(num_frames: int) -> None:
+    print(f"\r{num_frames} frames", end="", file=sys.stderr, flush=True)

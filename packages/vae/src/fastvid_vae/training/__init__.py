@@ -1,0 +1,1 @@
+"""Training of the autoencoders; inference never imports it."""

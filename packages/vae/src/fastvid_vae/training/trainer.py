@@ -1,0 +1,134 @@
+"""One training loop for every autoencoder: schedule, moving average, checkpoints that resume exactly."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fastvid_vae.training.muon import Muon
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        kernel_rate: of Muon, for convolution kernels; held constant between warm-up and decay.
+        other_rate: of AdamW (betas 0.9, 0.95 as in FSVideo), for everything else.
+        warmup_steps, decay_steps: linear up at the start, linear to zero at the end.
+        total_steps: steps in all, counted from the first run.
+        ema_decay: of the averaged weights.
+        save_every: steps between checkpoints.
+    """
+
+    kernel_rate: float
+    other_rate: float
+    warmup_steps: int
+    decay_steps: int
+    total_steps: int
+    ema_decay: float
+    save_every: int
+
+    def share(self, step: int) -> float:
+        """The share of the learning rates that a step takes, counted from 0."""
+        up = (step + 1) / max(1, self.warmup_steps)
+        down = (self.total_steps - step) / max(1, self.decay_steps)
+        return min(1.0, up, down)
+
+
+class Trainer:
+    """Trains `model` on `loss(batch)`, where a batch is whatever the iterator gives for a step.
+
+    The state that resumes is the model, its average, the optimiser and the step; batches are a function of the step,
+    so a run that was killed and resumed equals one that was not.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Callable[[Any], Tensor], settings: TrainingSettings, *, checkpoint: Path
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.settings = settings
+        self.checkpoint = checkpoint
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+        kernels, others = split_parameters(model)
+        self.optimizers = {
+            "kernels": Muon(kernels, lr=settings.kernel_rate),
+            "others": torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.95), weight_decay=0.0),
+        }
+        self.step = 0
+        if checkpoint.exists():
+            self._load()
+
+    def run(self, batches: Callable[[int], Iterator[Any]], log: Path) -> None:
+        """Train to `total_steps`; `batches(first_step)` yields one batch a step from there on."""
+        started, losses = time.monotonic(), []
+        for batch in batches(self.step):
+            losses.append(self._update(batch))
+            if self.step % 25 == 0:
+                line = {
+                    "step": self.step,
+                    "loss": round(sum(losses) / len(losses), 5),
+                    "rate_share": round(self.settings.share(self.step - 1), 4),
+                    "seconds": round(time.monotonic() - started, 1),
+                }
+                with log.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                losses = []
+            if self.step % self.settings.save_every == 0 or self.step == self.settings.total_steps:
+                self.save()
+            if self.step >= self.settings.total_steps:
+                return
+
+    def _update(self, batch: Any) -> float:
+        self._set_rates()
+        loss = self.loss(batch)
+        loss.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss.item()
+
+    def _set_rates(self) -> None:
+        share = self.settings.share(self.step)
+        self.optimizers["kernels"].param_groups[0]["lr"] = share * self.settings.kernel_rate
+        self.optimizers["others"].param_groups[0]["lr"] = share * self.settings.other_rate
+
+    def save(self) -> None:
+        """Write the checkpoint under a temporary name, then move it into place."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "step": self.step,
+        }
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint)
+
+    def _load(self) -> None:
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.step = state["step"]
+
+
+def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Kernels that mix channels, for Muon; and the rest: pixels in and out, depthwise kernels, norms, biases."""
+    kernels, others = [], []
+    for parameter in model.parameters():
+        mixes = parameter.ndim == 5 and min(parameter.shape[:2]) > 3
+        (kernels if mixes else others).append(parameter)
+    return kernels, others

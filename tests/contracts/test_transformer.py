@@ -89,6 +89,6 @@ def test_masked_text_does_not_count(name: str) -> None:
     model = tiny_transformer(name)
     given = arguments(model)
     mask = torch.tensor([[True, True, True, False, False]] * 2)
-    changed = given | {"text": torch.where(mask[..., None], given["text"], 7.0)}
+    changed: dict[str, Any] = given | {"text": torch.where(mask[..., None], given["text"], 7.0)}
     torch.testing.assert_close(model(**given, text_mask=mask), model(**changed, text_mask=mask), rtol=1e-5, atol=1e-6)
     assert not torch.allclose(model(**given), model(**changed))

@@ -31,7 +31,8 @@ class FakeAutoencoder(nn.Module):
     def encode(self, frames: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         _, _, t, h, w = frames.shape
         frames = F.pad(frames, (0, -w % 8, 0, -h % 8, 0, (1 - t) % 4), mode="replicate")
-        small = F.avg_pool3d(torch.cat((frames[:, :, :1].expand(-1, -1, 3, -1, -1), frames), dim=2), self.stride)
+        padded = torch.cat((frames[:, :, :1].expand(-1, -1, 3, -1, -1), frames), dim=2)
+        small = F.avg_pool3d(padded.float(), self.stride).to(frames.dtype)
         return torch.einsum("kc,bcthw->bkthw", self.mix, small)
 
     def decode(

@@ -1,0 +1,127 @@
+"""Against Wan's own pipeline in diffusers, with tiny random models."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.pipelines.wan import pipeline_wan_i2v
+from fastvid_pipelines.encoders.t5 import T5TextEncoder, T5TextEncoderConfig, clean
+from fastvid_pipelines.errors import CheckpointError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
+
+WORDS = ["<pad>", "</s>", "<unk>", "the", "camera", "pans", "left", "slowly"]
+PROMPTS = ["the camera pans left", "slowly", "", "the  camera &amp;amp; pans\nleft slowly slowly slowly slowly"]
+CONFIG = T5TextEncoderConfig(max_tokens=8)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def model(kind: str) -> Any:
+    torch.manual_seed(0)
+    config_class, model_class = {"t5": (T5Config, T5EncoderModel), "umt5": (UMT5Config, UMT5EncoderModel)}[kind]
+    config = config_class(vocab_size=len(WORDS), d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4)
+    return model_class(config).eval()
+
+
+@pytest.fixture
+def encoder() -> T5TextEncoder:
+    return T5TextEncoder(model("umt5"), tokenizer(), CONFIG)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["t5", "umt5"])
+def test_tokens_are_those_of_wans_pipeline(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_wan_i2v, "prompt_clean", clean)  # theirs needs ftfy
+    theirs = object.__new__(pipeline_wan_i2v.WanImageToVideoPipeline)
+    object.__setattr__(theirs, "tokenizer", tokenizer())
+    object.__setattr__(theirs, "text_encoder", model(kind))
+    expected = theirs._get_t5_prompt_embeds(
+        PROMPTS, max_sequence_length=8, device=torch.device("cpu"), dtype=torch.float32
+    )
+    features = T5TextEncoder(model(kind), tokenizer(), CONFIG).encode(PROMPTS)
+    assert features.mask is None
+    torch.testing.assert_close(features.tokens, expected, atol=1e-6, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_behind_the_end_there_are_zeros(encoder: T5TextEncoder) -> None:
+    tokens = encoder.encode(["slowly"]).tokens
+    assert tokens.shape == (1, 8, 16)
+    assert tokens[0, :2].abs().sum(-1).all()
+    assert not tokens[0, 2:].any()
+
+
+@torch.inference_mode()
+def test_cutting_off_is_reported_with_the_number_of_tokens(
+    encoder: T5TextEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="fastvid_pipelines"):
+        encoder.encode(["the camera"])
+        assert caplog.messages == []
+        encoder.encode(["left " * 20])
+    assert len(caplog.messages) == 1
+    assert "has 21 tokens; the last 13 are cut off" in caplog.messages[0]
+
+
+def test_cleaning() -> None:
+    assert clean("  a &amp;lt; b\n\t c ") == "a < b c"
+
+
+@torch.inference_mode()
+def test_saved_and_read_back_it_is_the_same(encoder: T5TextEncoder, tmp_path: Path) -> None:
+    encoder.save_pretrained(tmp_path / "text_encoder")
+    again = T5TextEncoder.from_pretrained(tmp_path, subfolder="text_encoder")
+    assert torch.equal(again.encode(PROMPTS).tokens, encoder.encode(PROMPTS).tokens)
+    assert T5TextEncoder.from_pretrained(tmp_path / "text_encoder", dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+@torch.inference_mode()
+def test_a_repository_of_wan_is_read(encoder: T5TextEncoder, tmp_path: Path) -> None:
+    encoder.model.save_pretrained(tmp_path / "text_encoder")
+    encoder.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    again = T5TextEncoder.from_transformers(tmp_path, CONFIG, local_files_only=True)
+    assert torch.equal(again.encode(PROMPTS).tokens, encoder.encode(PROMPTS).tokens)
+
+
+NORM = "encoder.final_layer_norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop(NORM), f"missing_keys: {NORM}"),
+        (lambda state: state.update(more=torch.zeros(1)), "unexpected_keys: more"),
+        (lambda state: state[NORM].fill_(float("nan")), f"NaN or infinity in {NORM}"),
+        (lambda state: state.update({NORM: torch.zeros(3)}), "`path_or_repo_id` is"),
+    ],
+    ids=["missing", "extra", "nan", "misshapen"],
+)
+def test_damaged_weights_are_refused(encoder: T5TextEncoder, tmp_path: Path, change: Any, message: str) -> None:
+    encoder.save_pretrained(tmp_path / "encoder")
+    file = tmp_path / "encoder" / "model" / "model.safetensors"
+    state = load_file(file)
+    change(state)
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=message):
+        T5TextEncoder.from_pretrained(tmp_path / "encoder")
+
+
+def test_a_folder_without_a_tokenizer_is_refused(encoder: T5TextEncoder, tmp_path: Path) -> None:
+    encoder.model.save_pretrained(tmp_path / "text_encoder")
+    with pytest.raises(CheckpointError, match="`path_or_repo_id` is"):
+        T5TextEncoder.from_transformers(tmp_path, CONFIG, local_files_only=True)
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, 5000, 2.5])
+def test_bad_configurations_are_refused(max_tokens: Any) -> None:
+    with pytest.raises(ValueError, match="`max_tokens` is"):
+        T5TextEncoderConfig(max_tokens=max_tokens)

@@ -1,0 +1,414 @@
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+from fastvid_pipelines import cli
+from fastvid_pipelines.errors import CheckpointError, MissingPackageError, NonFiniteError
+from fastvid_pipelines.video_io import read_video
+from PIL import Image
+from typer.testing import CliRunner
+
+from .conftest import largest_file
+from .fakes import FakeAccelerator, FakeTransformer
+
+
+class Outcome:
+    """What a run printed, its exit code, and the files it left beside its input."""
+
+    def __init__(self, folder: Path, *words: object) -> None:
+        before = set(folder.iterdir())
+        result = CliRunner().invoke(cli.app, [str(word) for word in words])
+        self.code = result.exit_code
+        self.out, self.err = result.stdout, result.stderr
+        self.new = sorted(path.name for path in set(folder.iterdir()) - before)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def generate(tmp_path: Path, saved: Path, photo: Path) -> Run:
+    def run(*extra: object, image: Path = photo, output: str = "out.mp4", model: Path = saved) -> Outcome:
+        fixed = ("generate", image, "--prompt", "pan left", "--output", tmp_path / output, "--model", model)
+        return Outcome(tmp_path, *fixed, *extra)
+
+    return run
+
+
+def test_generate_writes_video_sidecar_and_sheet(generate: Run, tmp_path: Path) -> None:
+    outcome = generate()
+    assert outcome.code == 0, outcome.err
+    assert outcome.new == ["out.json", "out.mp4", "out.png"]
+    assert read_video(tmp_path / "out.mp4").frames.shape == (5, 32, 48, 3)
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert sheet.format == "PNG"
+    assert "frames_sha256" in outcome.out
+
+
+def test_the_sidecar_holds_what_is_needed_to_repeat_the_run(generate: Run, tmp_path: Path) -> None:
+    printed = json.loads(generate("--seed", 3, "--steps", 2, "--json").out)
+    sidecar = json.loads((tmp_path / "out.json").read_text())
+    assert printed == sidecar
+    assert sidecar["request"] == {
+        "prompt": "pan left",
+        "negative_prompt": "",
+        "seed": 3,
+        "num_frames": 5,
+        "height": 32,
+        "width": 48,
+        "fps": 8.0,
+        "num_inference_steps": 2,
+        "guidance_scale": 2.0,
+        "shift": 3.0,
+        "solver": "euler",
+    }
+    assert (sidecar["image"]["width"], sidecar["image"]["height"]) == (60, 40)
+    assert len(sidecar["image"]["sha256"]) == len(sidecar["model"]["fingerprint"]) == 64
+    stages = ["load_model", "load_photo", "encode_prompt", "encode_reference", "denoise", "decode", "write", "total"]
+    assert list(sidecar["seconds"]) == stages
+    assert sidecar["seconds"]["total"] >= sum(sidecar["seconds"][stage] for stage in stages[:-1])
+    assert sidecar["peak_memory_bytes"]["host"] > 10**7
+    assert sidecar["accelerator"] == {"name": None, "latent_frames": [2, 2]}
+    assert sidecar["environment"]["torch"] == torch.__version__
+
+
+def test_its_command_makes_the_same_frames_again(generate: Run, tmp_path: Path) -> None:
+
+    first = json.loads(generate("--seed", 3, "--solver", "unipc", "--json").out)
+    words = shlex.split(first["command"])
+    assert words[0] == "fastvid-cli"
+    again = Outcome(tmp_path, *words[1:])
+    assert again.code == 0, again.err
+    assert (
+        json.loads((tmp_path / "out.json").read_text())["output"]["frames_sha256"] == first["output"]["frames_sha256"]
+    )
+
+
+def test_same_seed_same_frames_and_other_seed_other_frames(generate: Run) -> None:
+    runs = [json.loads(generate("--seed", seed, "--json").out) for seed in (0, 0, 1)]
+    hashes = [run["output"]["frames_sha256"] for run in runs]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "height", "width", "fps"), [(1, 16, 16, 8), (13, 34, 58, 23.976), (17, 126, 22, 24)]
+)
+def test_the_file_has_exactly_the_wanted_form(
+    generate: Run, tmp_path: Path, num_frames: int, height: int, width: int, fps: float
+) -> None:
+    flags = ("--num-frames", num_frames, "--height", height, "--width", width, "--fps", fps)
+    assert generate(*flags).code == 0
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.frames, stream.height, stream.width) == (num_frames, height, width)
+        assert float(stream.average_rate) == pytest.approx(fps, abs=1e-3)
+
+
+def test_an_accelerator_is_found_by_name(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.discovery, "find", lambda group, name: FakeAccelerator)
+    outcome = generate("--accelerate", "fake", "--json")
+    assert json.loads(outcome.out)["accelerator"] == {"name": "fake", "latent_frames": [2, 2, 2]}
+
+
+BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [
+    (("--height", 0), "`height` is 0; expected 16 to 8192 (nearest legal values: 16 and 17)"),
+    (("--width", -1), "`width` is -1"),
+    (("--height", 1), "`height` is 1"),
+    (("--height", 127), "`height` is 127; an mp4 (H.264, yuv420p) has an even number"),
+    (("--width", 131), "nearest legal values: 130 and 132"),
+    (("--num-frames", 0), "`num_frames` is 0"),
+    (("--num-frames", -1), "`num_frames` is -1"),
+    (("--steps", 0), "`num_inference_steps` is 0; expected 1 to 1000"),
+    (("--guidance-scale", "nan"), "`guidance_scale` is nan"),
+    (("--fps", 0), "`fps` is 0"),
+    (("--shift", -1), "`shift` is -1"),
+    (("--solver", "heun"), "`solver` is 'heun'; expected one of euler, dpmsolver++, unipc"),
+    (("--seed", -1), "`seed` is -1"),
+    (("--device", "tpu7"), "`device` is 'tpu7', which cannot be used here; available: cpu"),
+    (("--device", "meta"), "`device` is 'meta'"),
+    (("--dtype", "int8"), "`dtype` is 'int8'; expected one of float32, bfloat16, float16"),
+    (("--negative-prompt", "x", "--guidance-scale", 1), "`negative_prompt` is 'x', which has no effect"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD_FLAGS)
+def test_bad_flags_exit_with_2_and_leave_no_file(generate: Run, flags: tuple[object, ...], message: str) -> None:
+    outcome = generate(*flags, "--json")
+    assert outcome.code == cli.USAGE
+    assert message in outcome.err
+    assert outcome.new == []
+    answer = json.loads(outcome.out)
+    assert message in answer["error"]
+    assert answer["exit_code"] == 2
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "1x1", "cut"])
+def test_bad_photos_exit_with_2_and_leave_no_file(generate: Run, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "bad.jpg"
+    if kind == "text":
+        path.write_text("not a photo")
+    elif kind == "1x1":
+        Image.new("RGB", (1, 1)).save(path)
+    elif kind == "cut":
+        Image.effect_noise((99, 99), 50).save(path)
+        path.write_bytes(path.read_bytes()[:700])
+    outcome = generate(image=path)
+    assert outcome.code == cli.USAGE
+    assert "`image` is" in outcome.err
+    assert outcome.new == []
+
+
+@pytest.mark.parametrize("kind", ["cmyk", "deep", "alpha", "turned"])
+def test_unusual_photos_work(generate: Run, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "unusual.tiff"
+    picture, exif = Image.linear_gradient("L").resize((64, 48)).convert("RGB"), Image.Exif()
+    exif[0x0112] = 6
+    match kind:
+        case "cmyk":
+            picture.convert("CMYK").save(path)
+        case "deep":
+            picture.convert("I;16").save(path)
+        case "alpha":
+            picture.convert("RGBA").save(path)
+        case "turned":
+            picture.save(path, exif=exif)
+    outcome = generate("--json", image=path)
+    assert outcome.code == 0, outcome.err
+    size = json.loads(outcome.out)["image"]
+    assert (size["width"], size["height"]) == ((48, 64) if kind == "turned" else (64, 48))
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("out.avi", "expected a name that ends in .mp4"),
+        ("nowhere/out.mp4", "there is no folder"),
+        ("photo.mp4", "photo.png would overwrite the input"),
+    ],
+)
+def test_bad_outputs_exit_with_2(generate: Run, output: str, message: str) -> None:
+    outcome = generate(output=output)
+    assert outcome.code == cli.USAGE
+    assert message in outcome.err
+    assert outcome.new == []
+
+
+def test_a_missing_model_exits_with_2(generate: Run) -> None:
+    outcome = generate(model=Path("/nowhere"))
+    assert outcome.code == cli.USAGE
+    assert "`path_or_repo_id` is '/nowhere': no such folder" in outcome.err
+
+
+def test_a_full_disk_exits_with_1_and_leaves_no_file(generate: Run) -> None:
+    with largest_file(1500):
+        outcome = generate()
+    assert outcome.code == cli.RUN_TIME
+    assert outcome.new == []
+    assert "error:" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+        (MemoryError(), 4, "out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 4, "try fewer frames"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 4, "in stage `denoise`"),
+        (ImportError("no fastvid_dit"), 3, "no fastvid_dit"),
+        (NonFiniteError("stage"), 1, "stage"),
+        (RuntimeError("shapes"), 1, "Traceback"),
+        (OSError(5, "Input/output error"), 1, "Input/output error"),
+    ],
+)
+def test_exit_codes_of_what_goes_wrong_inside(
+    generate: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+) -> None:
+    monkeypatch.setattr(FakeTransformer, "forward", failing(error))
+    outcome = generate()
+    assert outcome.code == code
+    assert message in outcome.err
+    assert outcome.new == []
+
+
+def test_nan_weights_exit_with_1_and_name_the_step(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeTransformer, "forward", lambda self, latents, *_, **__: latents * float("nan"))
+    outcome = generate()
+    assert outcome.code == cli.RUN_TIME
+    assert "step 0 of 3" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.new == []
+
+
+def test_exit_codes_by_kind() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert cli.exit_code(caught.value) == cli.OUT_OF_MEMORY
+    assert cli.exit_code(MissingPackageError()) == cli.MISSING_DEPENDENCY
+    assert cli.exit_code(CheckpointError()) == cli.USAGE
+    assert cli.exit_code(RuntimeError("other")) == cli.RUN_TIME
+
+
+@pytest.mark.parametrize("words", [(), ("generate",), ("generate", "a.jpg"), ("dance",), ("generate", "--steps", "x")])
+def test_incomplete_command_lines_exit_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert Outcome(tmp_path, *words).code == cli.USAGE
+
+
+@pytest.mark.parametrize("verb", ["generate", "reconstruct", "doctor"])
+def test_every_verb_explains_itself_and_takes_json(tmp_path: Path, verb: str) -> None:
+    outcome = Outcome(tmp_path, verb, "--help")
+    assert outcome.code == 0
+    assert "--json" in outcome.out
+
+
+@pytest.fixture
+def source(tmp_path: Path, generate: Run) -> Path:
+    assert generate("--num-frames", 9, output="source.mp4").code == 0
+    return tmp_path / "source.mp4"
+
+
+def test_reconstruct_reports_what_was_lost(source: Path, saved: Path, tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, "reconstruct", source, tmp_path / "again.mp4", "--model", saved, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.new == ["again.json", "again.mp4", "again.png"]
+    report = json.loads(outcome.out)
+    assert report == json.loads((tmp_path / "again.json").read_text())
+    assert 5 < report["psnr"] < 60
+    assert report["pixels_per_latent_number"] == pytest.approx(9 * 32 * 48 * 3 / (4 * 3 * 4 * 6))
+    assert read_video(tmp_path / "again.mp4").frames.shape == (9, 32, 48, 3)
+
+
+def test_reconstruct_takes_the_first_frames_and_crops_odd_sizes(
+    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "odd.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 33, 47, "yuv444p"
+        for _ in range(6):
+            container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (47, 33), "teal"))))
+        container.mux(stream.encode())
+    outcome = Outcome(tmp_path, "reconstruct", path, tmp_path / "o.mp4", "--model", saved, "--num-frames", 4)
+    assert outcome.code == 0, outcome.err
+    assert read_video(tmp_path / "o.mp4").frames.shape == (4, 32, 46, 3)
+    assert "the video is 47x33; an mp4 in yuv420p has even sides, so it is cropped to 46x32" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("missing.mp4", (), "no such file"),
+        ("photo.png", ("--num-frames", 0), "`num_frames` is 0"),
+        ("model", (), "no such file"),
+    ],
+)
+def test_bad_videos_exit_with_2(
+    saved: Path, photo: Path, tmp_path: Path, name: str, flags: tuple[object, ...], message: str
+) -> None:
+    outcome = Outcome(tmp_path, "reconstruct", tmp_path / name, tmp_path / "o.mp4", "--model", saved, *flags)
+    assert outcome.code == cli.USAGE
+    assert message in outcome.err
+    assert outcome.new == []
+
+
+def test_doctor_names_what_is_missing_with_the_line_that_installs_it(tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, "doctor", "--json")
+    report = json.loads(outcome.out)
+    assert report["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert report["codecs"] == {"write h264": True, "read h264": True}
+    assert "cpu" in report["devices"]
+    assert outcome.code == (cli.MISSING_DEPENDENCY if report["missing"] else 0)
+    for package in ("fastvid-vae", "fastvid-dit"):
+        assert (package in report["versions"]) != (f"{package}: pip install {package}" in report["missing"])
+
+
+@pytest.fixture
+def restored_verbs() -> Iterator[None]:
+    before = list(cli.app.registered_commands)
+    yield
+    cli.app.registered_commands[:] = before
+
+
+def test_another_package_adds_a_verb_that_is_loaded_when_it_is_called(tmp_path: Path, restored_verbs: None) -> None:
+    loaded = []
+
+    def shout(word: str, times: int = 1) -> None:
+        if times < 1:
+            raise ValueError(f"`times` is {times}; expected at least 1")
+        sys.stdout.write(" ".join([word.upper()] * times) + "\n")
+
+    def load() -> Callable[..., None]:
+        loaded.append(True)
+        return shout
+
+    cli._add_command("shout", "fastvid-other", load)
+    overview = Outcome(tmp_path, "--help")
+    assert "From fastvid-other" in overview.out
+    assert loaded == []
+    assert Outcome(tmp_path, "shout", "hey", "--times", 2).out == "HEY HEY\n"
+    assert Outcome(tmp_path, "shout", "hey", "--times", 0).code == cli.USAGE
+    assert Outcome(tmp_path, "shout").code == cli.USAGE
+    assert "--times" in Outcome(tmp_path, "shout", "--help").out
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    program = "import sys; import fastvid_pipelines.cli; print('torch' in sys.modules, 'av' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "False False\n"
+
+
+CHILD = """
+    import importlib, sys, time
+    sys.path.insert(0, {tests!r})
+    import fakes
+    from fastvid_pipelines import cli, discovery
+    discovery.find_class = lambda group, library, class_name: getattr(fakes, class_name)
+    forward = fakes.FakeTransformer.forward
+    def slow(self, *inputs, **named):
+        print("step", flush=True)
+        time.sleep(0.2)
+        return forward(self, *inputs, **named)
+    fakes.FakeTransformer.forward = slow
+    cli.main()
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_process_leaves_no_file(
+    saved: Path, photo: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    program = textwrap.dedent(CHILD).format(tests=str(Path(__file__).parent))
+    words = ["generate", photo, "--prompt", "pan left", "--output", tmp_path / "out.mp4", "--model", saved]
+    command = [sys.executable, "-c", program, *map(str, words), "--steps", "900"]
+    before = sorted(tmp_path.iterdir())
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "step\n"
+        process.send_signal(sent)
+        started = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - started < 30
+    assert process.returncode == code, errors
+    assert sorted(tmp_path.iterdir()) == before
+    assert "Traceback" not in errors
+    assert "load_photo:" in errors  # one line a stage where there is no terminal

@@ -3,6 +3,7 @@
 import fastvid_accel
 import fastvid_accel.interfaces as accel
 import fastvid_dit as dit
+import fastvid_export.interfaces as export
 import fastvid_pipelines
 import fastvid_pipelines.interfaces as pipelines
 import fastvid_vae
@@ -24,3 +25,7 @@ several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAccelerat
 
 # the steps of pipelines, as accel reads them
 step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_sigma=0.0)
+
+# models, for export
+decoder: export.VideoDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+flat: export.VideoTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)

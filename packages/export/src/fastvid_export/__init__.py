@@ -1,3 +1,32 @@
-"""ONNX export of video models with dynamic shapes, verified against eager."""
+"""fastvid-export: ONNX export of video models with dynamic shapes, verified against eager."""
 
-__all__: list[str] = []
+from fastvid_export.errors import EngineError, ExportError
+from fastvid_export.interfaces import AxisRange, Exportable, InputSpec
+from fastvid_export.onnx import OPSETS, export_onnx
+from fastvid_export.runtime import OnnxEngine
+from fastvid_export.verify import ParityCase, ParityError, ParityReport, verify
+from fastvid_export.wrappers import (
+    DECODER_AXES,
+    TRANSFORMER_AXES,
+    decoder_exportable,
+    transformer_exportable,
+)
+
+__all__ = [
+    "DECODER_AXES",
+    "OPSETS",
+    "TRANSFORMER_AXES",
+    "AxisRange",
+    "EngineError",
+    "ExportError",
+    "Exportable",
+    "InputSpec",
+    "OnnxEngine",
+    "ParityCase",
+    "ParityError",
+    "ParityReport",
+    "decoder_exportable",
+    "export_onnx",
+    "transformer_exportable",
+    "verify",
+]

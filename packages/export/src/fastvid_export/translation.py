@@ -1,0 +1,157 @@
+"""Module -> ONNX model -> files. Imported only where it is used, because onnxscript takes a while to load."""
+
+import hashlib
+import math
+import re
+import warnings
+from pathlib import Path
+
+import onnxscript.optimizer
+import torch
+from onnxscript import ir
+from torch.export import ExportedProgram
+
+from fastvid_export.errors import ExportError
+from fastvid_export.interfaces import Exportable
+
+FORBIDDEN_OPERATORS = frozenset({"Loop", "NonZero", "Scan", "SequenceAt", "SplitToSequence"})
+"""Operators that engine builders refuse, and what data-dependent shapes and `chunk` turn into."""
+
+EMBEDDED_WEIGHTS_LIMIT = 3 * 2**29
+"""Bytes of weights above which they go into a file of their own: an ONNX file cannot exceed 2 GiB."""
+
+TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def translate(exportable: Exportable, *, opset: int) -> ir.Model:
+    """Trace with symbolic sizes and translate to ONNX, in memory and not yet compared with anything.
+
+    Raises:
+        ExportError: the trace needs other sizes than `exportable.axes` allows, or an operator cannot be translated.
+    """
+    program = _trace(exportable)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch, and axis names that are shared on purpose
+        try:
+            translated = torch.onnx.export(
+                program,
+                opset_version=opset,
+                input_names=list(exportable.inputs),
+                output_names=list(exportable.outputs),
+                dynamic_shapes=exportable.dynamic_shapes(),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ExportError(f"cannot translate {exportable.name} to ONNX: {_reason(error)}") from error
+    assert translated is not None  # None is what the older exporter returns
+    protect_near_identities(translated.model)
+    translated.optimize()
+    _check_graph(exportable, translated.model)
+    return translated.model
+
+
+def protect_near_identities(model: ir.Model) -> int:
+    """Keep x + 1e-15 from being optimised to x; returns how many such constants were found.
+
+    The optimiser of onnxscript takes a scalar for 0 within 1e-8, and for 1 within a relative 1e-5, and drops the
+    addition or multiplication. That turns the small number that guards a division into 0/0. Its patterns match
+    scalars of rank 0 only, so the constant is given rank 1, which broadcasts the same.
+    """
+    onnxscript.optimizer.inline(model)
+    protected = 0
+    for node in list(model.graph):
+        identity = {"Add": 0.0, "Sub": 0.0, "Mul": 1.0, "Div": 1.0}.get(node.op_type)
+        if identity is None:
+            continue
+        for index, value in enumerate(node.inputs):
+            scalar, other = _float_scalar(value), node.inputs[1 - index]
+            if scalar is None or other is None or not other.shape:
+                continue  # a result of rank 0 would change its rank; the comparison with eager still watches it
+            number = float(scalar.numpy())
+            if number == identity or not math.isclose(number, identity, rel_tol=1e-5, abs_tol=1e-8):
+                continue
+            constant = ir.node("Constant", [], attributes={"value": ir.tensor([number], dtype=scalar.dtype)})
+            model.graph.insert_before(node, constant)
+            node.replace_input_with(index, constant.outputs[0])
+            protected += 1
+    return protected
+
+
+def save(model: ir.Model, path: Path, external_weights: bool | None) -> list[Path]:
+    """Write the model, weights in a file of their own or not (None: where they have to be).
+
+    Returns:
+        The files, in the order in which they have to be installed.
+    """
+    tensors = [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
+    if external_weights is None:
+        external_weights = sum(tensor.nbytes for tensor in tensors) > EMBEDDED_WEIGHTS_LIMIT
+    if not external_weights:
+        ir.save(model, path)
+        return [path]
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.tobytes())
+    weights = path.with_name(f"{path.stem}.{digest.hexdigest()[:16]}.weights")
+    ir.save(model, path, external_data=weights.name, size_threshold_bytes=0)
+    return [weights, path]
+
+
+def _trace(exportable: Exportable) -> ExportedProgram:
+    inputs = exportable.draw_inputs(exportable.example_sizes)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch
+        try:
+            program = torch.export.export(
+                exportable.module, (), kwargs=inputs, dynamic_shapes=exportable.dynamic_shapes(), strict=False
+            )
+        except RuntimeError as error:  # torch's own kinds for broken constraints and guards on values are these
+            raise ExportError(
+                f"cannot trace {exportable.name} for all the sizes that `axes` allow: {_reason(error)}"
+            ) from error
+    drop_splits_into_one(program)
+    return program
+
+
+def drop_splits_into_one(program: ExportedProgram) -> None:
+    """Replace a split that leaves one piece by that piece: ONNX would make a sequence of it, which builders refuse."""
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.aten.split.Tensor or len(node.meta["val"]) != 1:
+            continue
+        for piece in list(node.users):
+            piece.replace_all_uses_with(node.args[0])
+            graph.erase_node(piece)
+        graph.erase_node(node)
+    program.graph_module.recompile()
+
+
+def _check_graph(exportable: Exportable, model: ir.Model) -> None:
+    graph = model.graph
+    names = [value.name for value in graph.inputs], [value.name for value in graph.outputs]
+    if names != (list(exportable.inputs), list(exportable.outputs)):
+        raise ExportError(f"the graph of {exportable.name} has other inputs and outputs than asked for: {names}")
+    forbidden = sorted({node.op_type for node in graph} & FORBIDDEN_OPERATORS)
+    if forbidden:
+        raise ExportError(
+            f"the graph of {exportable.name} holds {forbidden}, which engine builders refuse; they come from shapes"
+            " that depend on values, or from `chunk`"
+        )
+
+
+def _float_scalar(value: ir.Value | None) -> ir.TensorProtocol | None:
+    constant = None if value is None else ir.convenience.get_const_tensor(value)
+    is_scalar = constant is not None and not len(constant.shape) and constant.dtype.is_floating_point()
+    return constant if is_scalar else None
+
+
+def _reason(error: Exception) -> str:
+    """The part of torch's message that says what is wrong; the rest explains how to debug torch."""
+    text = TERMINAL_COLOURS.sub("", str(error)).replace(
+        "(Refer to the full stack trace above for more information.)", ""
+    )
+    text = text.replace('For more information, run with TORCH_LOGS="+dynamic".', "").split("## Exception summary")[-1]
+    lines = [line.strip() for line in text.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("The error above"))[:600]

@@ -1,0 +1,190 @@
+"""Flat modules, named tensors in and one tensor out, around the models' own methods; and how their inputs look."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from fastvid_export.interfaces import AxisRange, Exportable, InputSpec, VideoDecoder, VideoTransformer
+
+DECODER_AXES: Mapping[str, AxisRange] = MappingProxyType(
+    {
+        "b": AxisRange(minimum=1, example=2, maximum=16),
+        "t": AxisRange(minimum=1, example=3, maximum=128),
+        "h": AxisRange(minimum=1, example=4, maximum=256),
+        "w": AxisRange(minimum=1, example=5, maximum=256),
+    }
+)
+"""Batch, and the size of the latents."""
+
+TRANSFORMER_AXES: Mapping[str, AxisRange] = MappingProxyType(
+    {**DECODER_AXES, "l": AxisRange(minimum=1, example=7, maximum=2048)}
+)
+"""Batch, the grid of tokens (latents over patch size), and text tokens."""
+
+LONGEST_CHUNK = 2**20
+"""Latent frames, more than any axis may have."""
+
+IMAGE_TOKEN_AXIS = AxisRange(minimum=1, example=6, maximum=2048)
+
+
+class DecoderGraph(nn.Module):
+    """Latents -> frames; with a reference if one is given."""
+
+    def __init__(self, decoder: VideoDecoder) -> None:
+        super().__init__()
+        self.training = False  # of this wrapper alone; the model's own mode is left as it is, and checked
+        self.decoder = decoder
+
+    def forward(
+        self, latents: Float[Tensor, "b c t h w"], reference: Float[Tensor, "b 3 H W"] | None = None
+    ) -> Float[Tensor, "b 3 T H W"]:
+        # One chunk longer than any video: what a model cuts by a memory budget would be baked in as a cut.
+        with self.decoder.tiled(spatial=None, temporal=1 + self.decoder.stride[0] * LONGEST_CHUNK):
+            return self.decoder.decode(latents, reference=reference)
+
+
+class TransformerGraph(nn.Module):
+    """One evaluation of the transformer; the rotary tables are inputs, on the grid of tokens."""
+
+    def __init__(self, transformer: VideoTransformer) -> None:
+        super().__init__()
+        self.training = False  # as above
+        self.transformer = transformer
+
+    def forward(  # noqa: PLR0913, PLR0917  # one parameter for each input of the graph
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b l d"],
+        condition: Float[Tensor, "b k t h w"],
+        cos: Float[Tensor, "nt nh nw pairs"],
+        sin: Float[Tensor, "nt nh nw pairs"],
+        text_mask: Bool[Tensor, "b l"] | None = None,
+        image_tokens: Float[Tensor, "b m e"] | None = None,
+    ) -> Float[Tensor, "b c t h w"]:
+        return self.transformer(
+            latents,
+            timestep,
+            text,
+            text_mask,
+            condition=condition,
+            image_tokens=image_tokens,
+            positions=cos.new_zeros(3, *cos.shape[:3]),  # so the model itself turns nothing
+            attention=RotaryAttention(cos.flatten(0, 2), sin.flatten(0, 2)),
+        )
+
+
+@final
+class RotaryAttention:
+    """Exact self-attention that turns queries and keys by tables of its own."""
+
+    def __init__(self, cos: Float[Tensor, "n pairs"], sin: Float[Tensor, "n pairs"]) -> None:
+        self._cos, self._sin = cos, sin
+
+    def __call__(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: object,
+        /,
+    ) -> Float[Tensor, "b heads n e"]:
+        q, k = rotate(q, self._cos, self._sin), rotate(k, self._cos, self._sin)
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+def rotate(
+    x: Float[Tensor, "b heads n e"], cos: Float[Tensor, "n pairs"], sin: Float[Tensor, "n pairs"]
+) -> Float[Tensor, "b heads n e"]:
+    """Turn the adjacent channel pair (2i, 2i + 1) of each token by the angle in column i, in float32."""
+    pairs = x.float().unflatten(-1, (-1, 2))
+    even, odd = pairs[..., 0], pairs[..., 1]
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
+
+
+def decoder_exportable(
+    model: VideoDecoder, *, reference: bool, axes: Mapping[str, AxisRange] = DECODER_AXES
+) -> Exportable:
+    """The decoder of an autoencoder: `latents` (and `reference`, the first frame in pixels) -> `frames`.
+
+    Args:
+        model: an `nn.Module` in evaluation mode.
+        reference: whether the graph takes a reference; a graph does one or the other.
+        axes: ranges of b, t, h and w, the sizes of the latents.
+    """
+    _, height, width = model.stride
+    inputs = {"latents": InputSpec(shape=("b", model.latent_channels, "t", "h", "w"), draw=draw_normal)}
+    if reference:
+        inputs["reference"] = InputSpec(shape=("b", 3, (height, "h"), (width, "w")), draw=draw_signed)
+    return Exportable(
+        name="decoder with reference" if reference else "decoder",
+        module=DecoderGraph(model),
+        inputs=inputs,
+        outputs=("frames",),
+        axes=axes,
+    )
+
+
+def transformer_exportable(
+    model: VideoTransformer, *, text_mask: bool, axes: Mapping[str, AxisRange] | None = None
+) -> Exportable:
+    """One evaluation of a transformer -> `velocity`.
+
+    Rotary tables come from outside, so that frames can be merged or spread without another graph: `cos` and `sin` of
+    each token's angles, on the grid of tokens (t, h, w, pairs).
+
+    Args:
+        model: an `nn.Module` in evaluation mode.
+        text_mask: whether the graph takes a mask of the text tokens; a graph does one or the other.
+        axes: ranges of b, t, h, w (in tokens), l (text tokens) and, for a model with image tokens, m; None: those of
+            `TRANSFORMER_AXES`.
+    """
+    config = model.config
+    grid = tuple(axis if patch == 1 else (patch, axis) for axis, patch in zip("thw", config.patch_size, strict=True))
+    table = InputSpec(shape=("t", "h", "w", config.width // config.num_heads // 2), draw=draw_signed)
+    inputs = {
+        "latents": InputSpec(shape=("b", config.latent_channels, *grid), draw=draw_normal),
+        "timestep": InputSpec(shape=("b",), draw=draw_timestep),
+        "text": InputSpec(shape=("b", "l", config.text_width), draw=draw_normal),
+        "condition": InputSpec(shape=("b", config.condition_channels, *grid), draw=draw_normal),
+        "cos": table,
+        "sin": table,
+    }
+    if text_mask:
+        inputs["text_mask"] = InputSpec(shape=("b", "l"), draw=draw_mask)
+    default_axes = dict(TRANSFORMER_AXES)
+    if config.image_width is not None:
+        inputs["image_tokens"] = InputSpec(shape=("b", "m", config.image_width), draw=draw_normal)
+        default_axes["m"] = IMAGE_TOKEN_AXIS
+    return Exportable(
+        name="transformer",
+        module=TransformerGraph(model),
+        inputs=inputs,
+        outputs=("velocity",),
+        axes=default_axes if axes is None else axes,
+    )
+
+
+def draw_normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Standard normal: latents and features."""
+    return torch.randn(*shape, generator=generator)
+
+
+def draw_signed(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Uniform in [-1, 1]: pixels, sines and cosines."""
+    return 2 * torch.rand(*shape, generator=generator) - 1
+
+
+def draw_timestep(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Uniform in [0, 1000]."""
+    return 1000 * torch.rand(*shape, generator=generator)
+
+
+def draw_mask(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """About two thirds true."""
+    return torch.rand(*shape, generator=generator) < 2 / 3

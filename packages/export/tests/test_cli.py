@@ -1,0 +1,150 @@
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from fastvid_export import AxisRange, decoder_exportable, discovery
+from fastvid_export.cli import export, parse_axes, with_axes
+from typer.testing import CliRunner, Result
+
+from .fakes import BakingDecoder, FakeDecoder, FakeTransformer
+
+
+class StoredDecoder(FakeDecoder):
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, local_files_only: bool) -> "FakeDecoder":
+        assert local_files_only
+        return cls()
+
+
+class StoredTransformer(FakeTransformer):
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, local_files_only: bool) -> "FakeTransformer":
+        return cls(image=False)
+
+
+CLASSES: dict[str, dict[str, Any]] = {
+    "fastvid.autoencoder": {"StoredDecoder": StoredDecoder, "Baking": BakingDecoder},
+    "fastvid.transformer": {"StoredTransformer": StoredTransformer},
+}
+
+
+class FakeEntryPoint:
+    def __init__(self, name: str, group: str) -> None:
+        self.name, self.group = name, group
+
+    def load(self) -> Any:
+        return CLASSES[self.group][self.name]
+
+
+@pytest.fixture(autouse=True)
+def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry_points(*, group: str) -> list[FakeEntryPoint]:
+        return [FakeEntryPoint(name, group) for name in CLASSES[group]]
+
+    monkeypatch.setattr(discovery, "entry_points", entry_points)
+
+
+def model_folder(parent: Path, class_name: str = "StoredDecoder") -> Path:
+    parent.mkdir(exist_ok=True)
+    (parent / "config.json").write_text(json.dumps({"_class_name": class_name}))
+    return parent
+
+
+def run(*arguments: str | Path) -> Result:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(export)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_model_folder_becomes_a_file_and_a_report(tmp_path: Path) -> None:
+    folder, output = model_folder(tmp_path / "model"), tmp_path / "decoder.onnx"
+    axes = ["--axis", "b=1:2:4", "--axis", "h=1:2:8", "--axis", "w=1:3:8"]
+    result = run("onnx", folder, "--part", "decoder", "--output", output, "--json", *axes)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["passed"] is True
+    assert report == json.loads((tmp_path / "decoder.json").read_text())
+    assert max(case["sizes"]["h"] for case in report["cases"]) <= 8
+
+
+def test_a_pipeline_folder_names_its_parts_itself(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    model_folder(tmp_path / "transformer", "StoredTransformer")
+    result = run("onnx", tmp_path, "--part", "transformer", "--output", tmp_path / "t.onnx", "--text-mask")
+    assert result.exit_code == 0, result.output
+    assert "transformer, " in result.stdout
+    assert "comparisons passed" in result.stdout
+    assert (tmp_path / "t.onnx").is_file()
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_a_graph_that_is_wrong_is_exit_code_1_and_no_file(tmp_path: Path, json_flag: list[str]) -> None:
+    folder, output = model_folder(tmp_path / "model", "Baking"), tmp_path / "decoder.onnx"
+    result = run("onnx", folder, "--part", "decoder", "--output", output, *json_flag)
+    assert result.exit_code == 1
+    assert "comparisons with eager failed" in result.stderr
+    assert "t=1" in result.stderr
+    assert not output.exists()
+    if json_flag:
+        assert json.loads(result.stdout)["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--part", "decoder", "--text-mask"], "`text_mask` has no effect on the decoder"),
+        (["--part", "transformer", "--reference"], "`reference` has no effect on the transformer"),
+        (["--part", "transformer"], r"`model` is a 'StoredDecoder', which is not a transformer that is installed"),
+        (["--part", "decoder", "--axis", "t=5"], "`axis` is 't=5'; expected NAME=MINIMUM:EXAMPLE:MAXIMUM"),
+        (["--part", "decoder", "--axis", "q=1:2:3"], r"`axis` names \['q'\]; the decoder has b, t, h, w"),
+        (["--part", "decoder", "--opset", "3"], r"`opset` must be one of"),
+    ],
+)
+def test_mistakes_are_value_errors(tmp_path: Path, arguments: list[str], message: str) -> None:
+    folder = model_folder(tmp_path / "model")
+    result = run("onnx", folder, "--output", tmp_path / "decoder.onnx", *arguments)
+    assert isinstance(result.exception, ValueError)
+    with pytest.raises(ValueError, match=message):
+        raise result.exception
+
+
+def test_folders_that_hold_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`model` must be the folder of a model"):
+        discovery.load_part(tmp_path, "decoder")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="`model` is damaged"):
+        discovery.load_part(tmp_path, "decoder")
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="`model` is damaged"):
+        discovery.load_part(tmp_path, "decoder")
+
+
+def test_only_offered_classes_are_ever_loaded(tmp_path: Path) -> None:
+    model_folder(tmp_path, "os:system")
+    with pytest.raises(ValueError, match="'os:system', which is not a decoder that is installed"):
+        discovery.load_part(tmp_path, "decoder")
+
+
+def test_without_any_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "entry_points", lambda *, group: [])
+    with pytest.raises(ImportError, match="pip install fastvid-dit"):
+        discovery.load_part(model_folder(tmp_path), "transformer")
+
+
+def test_axes() -> None:
+    assert parse_axes(["t=1:5:33"]) == {"t": AxisRange(minimum=1, example=5, maximum=33)}
+    with pytest.raises(ValueError, match="`axis` gives t twice"):
+        parse_axes(["t=1:5:33", "t=1:5:33"])
+    with pytest.raises(ValueError, match="`example` must lie between"):
+        parse_axes(["t=6:5:33"])
+    exportable = decoder_exportable(FakeDecoder().eval(), reference=False)
+    narrowed = with_axes(exportable, parse_axes(["t=2:5:33"]))
+    assert (narrowed.axes["t"].minimum, narrowed.axes["h"]) == (2, exportable.axes["h"])
+
+
+def test_the_entry_point_leads_to_the_verb() -> None:
+    entry = EntryPoint(name="export", value="fastvid_export.cli:export", group="fastvid.command")
+    assert entry.load() is export

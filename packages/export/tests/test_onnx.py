@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from fastvid_export import EngineError, Exportable, ExportError, OnnxEngine, ParityError, export_onnx, translation
+from torch import Tensor
+
+from .fakes import exportable_of
+
+
+def guarded_division(x: Tensor) -> Tensor:
+    positive = x.relu()
+    return positive / (positive.sum(dim=-1, keepdim=True) + 1e-15) + (x - 1e-9) * 1.000001
+
+
+def branch_on_a_size(x: Tensor) -> Tensor:
+    return x * 2 if x.shape[1] > 1 else x
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one good export, of a module that divides by something that may be zero."""
+    folder = tmp_path_factory.mktemp("export")
+    report = export_onnx(exportable_of(guarded_division), folder / "good.onnx")
+    assert report.passed
+    assert report.worst < 1e-6
+    return folder
+
+
+def test_two_files_and_nothing_else(folder: Path) -> None:
+    assert names(folder) == ["good.json", "good.onnx"]
+    assert json.loads((folder / "good.json").read_text())["passed"] is True
+
+
+def test_names_types_and_symbolic_sizes(folder: Path) -> None:
+    graph = onnx.load(folder / "good.onnx").graph
+    for value in (graph.input[0], graph.output[0]):
+        sizes = [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        assert sizes == ["b", "t", 4]
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert ([value.name for value in graph.input], [value.name for value in graph.output]) == (["x"], ["y"])
+
+
+def test_runs_at_a_size_never_seen(folder: Path) -> None:
+    engine = OnnxEngine(folder / "good.onnx")
+    exportable = exportable_of(guarded_division)
+    inputs = exportable.draw_inputs({"b": 7, "t": 29}, seed=9)
+    with torch.no_grad():
+        torch.testing.assert_close(engine(inputs)[0], exportable.module(**inputs))
+
+
+def test_rows_without_any_positive_value_stay_finite(folder: Path) -> None:
+    x = -torch.ones(1, 3, 4)
+    assert OnnxEngine(folder / "good.onnx")({"x": x})[0].isfinite().all()
+
+
+def test_mutant_without_the_protection_of_small_numbers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translation, "protect_near_identities", lambda model: 0)
+    with pytest.raises(ParityError, match="not finite"):
+        export_onnx(exportable_of(guarded_division), tmp_path / "bad.onnx")
+    assert names(tmp_path) == []
+
+
+def test_a_baked_branch_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"the old one")
+    with pytest.raises(ParityError, match=r"b=1 t=1: y \(1, 1, 4\): relative error 1\.0e\+00"):
+        export_onnx(exportable_of(branch_on_a_size), target)
+    assert names(tmp_path) == ["model.onnx"]
+    assert target.read_bytes() == b"the old one"
+
+
+def test_a_baked_branch_goes_through_where_it_cannot_matter(tmp_path: Path) -> None:
+    assert export_onnx(exportable_of(branch_on_a_size, minimum=2), tmp_path / "model.onnx").passed
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.reshape(x.shape[0], -1, 2, 4), "cannot trace fake for all the sizes that `axes` allow: .*t"),
+        (lambda x: x[x > 0], "NonZero|data-dependent|cannot trace"),
+    ],
+)
+def test_what_no_graph_can_hold(tmp_path: Path, function: object, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        export_onnx(exportable_of(function), tmp_path / "model.onnx")  # type: ignore[arg-type]
+    assert names(tmp_path) == []
+
+
+def test_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    stale = tmp_path / f"model.{'0' * 16}.weights"
+    other = tmp_path / f"other.{'0' * 16}.weights"
+    stale.touch()
+    other.touch()
+    exportable = exportable_of(torch.sin)
+    assert export_onnx(exportable, target, external_weights=True).passed
+    (weights,) = set(tmp_path.glob("model.*.weights"))
+    assert weights != stale
+    assert names(tmp_path) == sorted([weights.name, "model.json", "model.onnx", other.name])
+    inputs = exportable.draw_inputs({"b": 3, "t": 3})
+    torch.testing.assert_close(OnnxEngine(target)(inputs)[0], exportable.module(**inputs).detach())
+    export_onnx(exportable, target, external_weights=False)
+    assert names(tmp_path) == sorted(["model.json", "model.onnx", other.name])
+
+
+def test_the_same_export_twice_is_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    export_onnx(exportable_of(guarded_division), tmp_path / "good.onnx")
+    for name in ("good.onnx", "good.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(model: object, path: Path, external: object) -> list[Path]:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(translation, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        export_onnx(exportable_of(torch.sin), tmp_path / "model.onnx")
+    assert names(tmp_path) == []
+
+
+def test_arguments_are_checked_before_any_work(tmp_path: Path) -> None:
+    exportable = exportable_of(torch.sin)
+    with pytest.raises(ValueError, match=r"`opset` must be one of .*, got 19; the nearest legal values are \[20, 21\]"):
+        export_onnx(exportable, tmp_path / "model.onnx", opset=19)
+    with pytest.raises(ValueError, match=r"`path` must end in \.onnx"):
+        export_onnx(exportable, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="`path` must lie in a folder that exists"):
+        export_onnx(exportable, tmp_path / "missing" / "model.onnx")
+
+
+def test_without_onnxruntime_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r'pip install "fastvid-export\[ort\]"'):
+        export_onnx(exportable_of(torch.sin), tmp_path / "model.onnx")
+    assert names(tmp_path) == []
+
+
+def test_an_engine_refuses_with_the_file_and_the_reason(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes((folder / "good.onnx").read_bytes()[:100])
+    with pytest.raises(EngineError, match=r"cannot load broken\.onnx"):
+        OnnxEngine(broken)
+    with pytest.raises(EngineError, match="onnxruntime"):
+        OnnxEngine(folder / "good.onnx")({"x": torch.zeros(1, 1, 5)})
+
+
+def test_opsets(tmp_path: Path) -> None:
+    def attention(x: Tensor) -> Tensor:
+        q = torch.nn.functional.rms_norm(x, (4,)).unsqueeze(1)
+        return torch.nn.functional.scaled_dot_product_attention(q, q * 2, q + 1).squeeze(1)
+
+    operators: dict[int, set[str]] = {}
+    for opset in (20, 23):
+        exportable: Exportable = exportable_of(attention)
+        assert export_onnx(exportable, tmp_path / "model.onnx", opset=opset).passed
+        model = onnx.load(tmp_path / "model.onnx")
+        assert next(entry.version for entry in model.opset_import if not entry.domain) == opset
+        operators[opset] = {node.op_type for node in model.graph.node}
+    assert {"Attention", "RMSNormalization"} <= operators[23]
+    assert not {"Attention", "RMSNormalization"} & operators[20]

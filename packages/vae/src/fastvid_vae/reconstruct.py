@@ -68,7 +68,7 @@ def reconstruct(
                 if on_frames is not None:
                     on_frames(score.num_frames)
         video_io.write_png(strip.picture(), strip_part)
-    height, width = original.shape[3:]
+    height, width = score.size
     _, rows, columns = model.stride
     cells = model.num_latent_frames(score.num_frames) * -(-height // rows) * -(-width // columns)
     return Reconstruction(
@@ -115,10 +115,12 @@ class _Score:
 
     def __init__(self) -> None:
         self.num_frames = 0
+        self.size = (0, 0)
         self._squares, self._values, self._ssim = 0.0, 0, 0.0
 
     def add(self, found: Tensor, expected: Tensor) -> None:
         self.num_frames += found.shape[2]
+        self.size = (found.shape[3], found.shape[4])
         self._squares += float((found.double() - expected.double()).square().sum())
         self._values += found.numel()
         if min(found.shape[3:]) >= metrics.WINDOW:

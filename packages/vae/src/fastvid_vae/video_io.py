@@ -15,6 +15,8 @@ from jaxtyping import UInt8
 
 try:
     import av
+    from av.container import InputContainer
+    from av.error import FFmpegError
 except ImportError as error:
     raise ImportError("video files need PyAV; install it with: pip install 'fastvid-vae[video]'") from error
 
@@ -49,7 +51,7 @@ def read_frames(path: Path) -> Iterator[Picture]:
                     )
                 size = picture.shape
                 yield picture
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             raise ValueError(f"`source` is {str(path)!r}, which is damaged: {error.strerror}") from error
     if size is None:
         raise ValueError(f"`source` is {str(path)!r}, which has no frame that can be decoded")
@@ -132,12 +134,12 @@ def _av_frame(picture: Picture) -> "av.VideoFrame":
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
-def _opened(path: Path) -> "av.container.InputContainer":
+def _opened(path: Path) -> InputContainer:
     if not path.is_file():
         raise ValueError(f"`source` is {str(path)!r}: no such file")
     try:
         container = av.open(str(path))
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise ValueError(f"`source` is {str(path)!r}, which is damaged or no video: {error.strerror}") from error
     if not container.streams.video:
         container.close()

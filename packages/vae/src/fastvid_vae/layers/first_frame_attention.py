@@ -44,7 +44,7 @@ class FirstFrameAttention(nn.Module):
             q = _rotate(q + self.here[0, :, None], _angles(x, q.shape[-1]))
             k = _rotate(k + self.here[1, :, None], _angles(first, k.shape[-1]))
         if self.kind == "linear":
-            mixed = relu_linear_attention(*(y.transpose(-1, -2) for y in (q, k, v))).transpose(-1, -2).to(x.dtype)
+            mixed = relu_linear_attention(q.mT, k.mT, v.mT).mT.to(x.dtype)
         else:
             mixed = functional.scaled_dot_product_attention(q, k, v)
         mixed = rearrange(mixed, "b n (t h w) e -> b (n e) t h w", h=x.shape[3], w=x.shape[4])

@@ -16,7 +16,7 @@ class Noise:
     """
 
     def __init__(self, mode: NoiseMode, weight: float, generator: torch.Generator | None) -> None:
-        self._mode = mode
+        self._mode: NoiseMode = mode
         self._weight = weight
         self._generator = generator
         self._maps: list[Tensor] = []

@@ -53,7 +53,7 @@ def test_generate_writes_video_sidecar_and_sheet(generate: Run, tmp_path: Path) 
     assert read_video(tmp_path / "out.mp4").frames.shape == (5, 32, 48, 3)
     with Image.open(tmp_path / "out.png") as sheet:
         assert sheet.format == "PNG"
-    assert "frames_sha256" in outcome.out
+    assert outcome.out.startswith(f"{tmp_path / 'out.mp4'}: 5 frames of 48x32, 8 a second, in ")
 
 
 def test_the_sidecar_holds_what_is_needed_to_repeat_the_run(generate: Run, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_reconstruct_reports_what_was_lost(source: Path, saved: Path, tmp_path: 
     report = json.loads(outcome.out)
     assert report == json.loads((tmp_path / "again.json").read_text())
     assert 5 < report["psnr"] < 60
-    assert report["pixels_per_latent_number"] == pytest.approx(9 * 32 * 48 * 3 / (4 * 3 * 4 * 6))
+    assert report["compression"] == pytest.approx(9 * 32 * 48 * 3 / (4 * 3 * 4 * 6))
     assert read_video(tmp_path / "again.mp4").frames.shape == (9, 32, 48, 3)
 
 

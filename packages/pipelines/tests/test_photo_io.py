@@ -40,6 +40,15 @@ def test_exif_rotated_photos_come_out_upright(tmp_path: Path, orientation: int) 
     assert difference(load_photo(tmp_path / "turned.png"), source) == 0
 
 
+def test_a_loaded_photo_may_be_loaded_again(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
+    once = load_photo(tmp_path / "turned.jpg")
+    assert difference(load_photo(once), once) == 0
+    assert once.size == picture().size
+
+
 def test_without_the_exif_step_the_turned_photo_would_lie_on_its_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
                 "solver": solver,
             },
         )
-        _print(result, as_json)
+        _print(result, as_json, _made(result))
 
 
 @app.command()
@@ -95,7 +95,9 @@ def reconstruct(  # one parameter a flag
     with _exit_codes(as_json):
         from fastvid_pipelines.commands.reconstruct import reconstruct as run
 
-        _print(run(video=video, output=output, model=model, num_frames=num_frames, device=device, dtype=dtype), as_json)
+        result = run(video=video, output=output, model=model, num_frames=num_frames, device=device, dtype=dtype)
+        lost = f"PSNR {result['psnr']:.2f} dB at {result['compression']:.0f} times fewer numbers"
+        _print(result, as_json, f"{_made(result)}\n{lost}")
 
 
 @app.command()
@@ -105,7 +107,7 @@ def doctor(as_json: Json = False) -> None:
         from fastvid_pipelines.commands.doctor import examine
 
         report = examine()
-        _print(report, as_json)
+        _print(report, as_json, _listed(report))
         if report["missing"]:
             raise typer.Exit(MISSING_DEPENDENCY)
 
@@ -144,21 +146,26 @@ def _log_to_stderr() -> None:
     )
 
 
-def _print(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        if isinstance(value, dict):
-            print(f"{name}: {', '.join(f'{key} {_plain(item)}' for key, item in value.items())}")
-        elif isinstance(value, list):
-            print(f"{name}:", *(f"\n  {item}" for item in value) if value else ("none",))
-        else:
-            print(f"{name}: {_plain(value)}")
+def _print(result: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(result) if as_json else text)
 
 
-def _plain(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _made(result: dict[str, Any]) -> str:
+    """The line about the files of a run."""
+    output = result["output"]
+    video = f"{output['num_frames']} frames of {output['width']}x{output['height']}, {output['fps']:g} a second"
+    return (
+        f"{output['video']}: {video}, in {result['seconds']['total']:.1f} s; "
+        f"with {output['sidecar']} and {output['contact_sheet']}"
+    )
+
+
+def _listed(report: dict[str, Any]) -> str:
+    lines = []
+    for name, value in report.items():
+        items = value if isinstance(value, list) else [f"{key}: {item}" for key, item in value.items()]
+        lines += [f"{name}:", *(f"  {item}" for item in items or ["none"])]
+    return "\n".join(lines)
 
 
 @contextmanager

@@ -56,6 +56,6 @@ def find_class(group: str, library: str, class_name: str) -> Any:
     if library not in {name.split(".")[0] for name in present}:
         raise MissingPackageError(
             f"the pipeline's {kind} is {library}.{class_name}, and no installed package offers it; install it with: "
-            f"pip install {BRINGS[group]}"
+            f"pip install {BRINGS[group]}  (or everything: pip install 'fastvid-pipelines[all]')"
         )
     raise CheckpointError(f"the pipeline's {kind} is {library}.{class_name}; installed: {', '.join(present)}")

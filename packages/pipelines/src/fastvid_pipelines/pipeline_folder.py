@@ -51,13 +51,12 @@ def load(folder: Path, class_name: str, *, dtype: torch.dtype, device: torch.dev
     )
 
 
-def load_autoencoder(
-    folder: Path, class_name: str, *, dtype: torch.dtype, device: torch.device
-) -> tuple[Autoencoder, Sampling]:
+def load_autoencoder(folder: Path, class_name: str, *, dtype: torch.dtype, device: torch.device) -> Autoencoder:
     """Only the part that reconstruction needs."""
-    index = _read_index(folder, class_name)
-    autoencoder: Autoencoder = _load_part(folder, index, "vae", _autoencoder_class, dtype, device)
-    return autoencoder, _sampling(folder, index)
+    autoencoder: Autoencoder = _load_part(
+        folder, _read_index(folder, class_name), "vae", _autoencoder_class, dtype, device
+    )
+    return autoencoder
 
 
 def save(parts: Parts, class_name: str, directory: str | os.PathLike[str]) -> None:

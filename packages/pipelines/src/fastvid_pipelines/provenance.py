@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 SAMPLE = 2**20
 
@@ -54,6 +55,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def frames_sha256(frames: np.ndarray) -> str:
-    """SHA-256 of the bytes of all frames: equal for two runs that made the same video."""
-    return hashlib.sha256(frames.tobytes()).hexdigest()
+def output_record(files: tuple[Path, Path, Path], frames: UInt8[np.ndarray, "T H W 3"], fps: float) -> dict[str, Any]:
+    """What was written. The hash is that of all frames' bytes: equal for two runs that made the same video."""
+    return {
+        "video": str(files[0]),
+        "sidecar": str(files[1]),
+        "contact_sheet": str(files[2]),
+        "num_frames": len(frames),
+        "height": frames.shape[1],
+        "width": frames.shape[2],
+        "fps": fps,
+        "frames_sha256": hashlib.sha256(frames.tobytes()).hexdigest(),
+    }

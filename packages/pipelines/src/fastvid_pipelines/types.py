@@ -2,7 +2,8 @@
 
 import math
 import operator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -106,14 +107,14 @@ class Clip:
     Attributes:
         frames: RGB.
         fps: frames a second.
-        seconds: how long each stage took, in order.
+        seconds: how long each stage took, in order; empty for a clip that no pipeline made.
         latent_frames: latent frames at the end of each step; fewer than at first where an accelerator thinned them.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
     fps: float
-    seconds: dict[str, float]
-    latent_frames: tuple[int, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    latent_frames: tuple[int, ...] = ()
 
 
 def check_count(name: str, value: Any, least: int, most: int) -> None:

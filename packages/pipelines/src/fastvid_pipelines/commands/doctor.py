@@ -35,9 +35,7 @@ def examine() -> dict[str, Any]:
         missing.append("embedded model: pip install --force-reinstall fastvid-pipelines")
     groups = (discovery.AUTOENCODERS, discovery.TRANSFORMERS, discovery.ACCELERATORS, discovery.COMMANDS)
     return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
         "devices": {"cpu": f"{torch.get_num_threads()} threads", **_gpus()},
         "codecs": codecs,
         "parts": {group: ", ".join(discovery.installed(group)) or "none" for group in groups},

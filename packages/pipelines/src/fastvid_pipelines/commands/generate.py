@@ -20,7 +20,7 @@ from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_folder
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.stages.denoise import StepCallback
-from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Step, check_count
+from fastvid_pipelines.types import GenerationRequest, LatentVideo, Step, check_count
 from fastvid_pipelines.video_io import check_mp4_size, write_mp4
 
 LARGEST_SEED = 2**63 - 1
@@ -65,54 +65,31 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
             callback_on_step_end=on_step_end,
             accelerator=accelerator,
         )
-    record = {
-        "command": _repeat(options, full_request),
-        "image": {
-            "path": str(options.image),
-            "sha256": provenance.file_sha256(options.image),
-            "width": photo.width,
-            "height": photo.height,
-        },
-        "request": {
-            "prompt": full_request.prompt,
-            "negative_prompt": full_request.negative_prompt,
-            "seed": options.seed,
-            **asdict(full_request.sampling),
-        },
-        "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
-        "accelerator": {"name": options.accelerate, "latent_frames": list(clip.latent_frames)},
-        "output": {
-            "video": str(files[0]),
-            "sidecar": str(files[1]),
-            "contact_sheet": str(files[2]),
-            "num_frames": len(clip.frames),
-            "height": clip.frames.shape[1],
-            "width": clip.frames.shape[2],
-            "fps": clip.fps,
-            "frames_sha256": provenance.frames_sha256(clip.frames),
-        },
-        "environment": provenance.environment(options.device, options.dtype),
-    }
-    return _write(clip, files, record, {"load_model": loaded - started, **clip.seconds}, started, options.device)
-
-
-def _write(
-    clip: Clip,
-    files: tuple[Path, Path, Path],
-    record: dict[str, Any],
-    seconds: dict[str, float],
-    started: float,
-    device: str,
-) -> dict[str, Any]:
-    """All three files or none."""
-    writing = perf_counter()
     with staged(*files) as (video, sidecar, sheet):
+        writing = perf_counter()
         write_mp4(clip.frames, clip.fps, video)
         contact_sheet(clip.frames).save(sheet, format="PNG")
         now = perf_counter()
-        record |= {
-            "seconds": {**seconds, "write": now - writing, "total": now - started},
-            "peak_memory_bytes": provenance.peak_memory(device),
+        record = {
+            "command": _repeat(options, full_request),
+            "image": {
+                "path": str(options.image),
+                "sha256": provenance.file_sha256(options.image),
+                "width": photo.width,
+                "height": photo.height,
+            },
+            "request": _flat(options, full_request),
+            "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+            "accelerator": {"name": options.accelerate, "latent_frames": list(clip.latent_frames)},
+            "output": provenance.output_record(files, clip.frames, clip.fps),
+            "seconds": {
+                "load_model": loaded - started,
+                **clip.seconds,
+                "write": now - writing,
+                "total": now - started,
+            },
+            "peak_memory_bytes": provenance.peak_memory(options.device),
+            "environment": provenance.environment(options.device, options.dtype),
         }
         sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
@@ -129,6 +106,15 @@ def _progress() -> Iterator[StepCallback]:
             progress.update(task, completed=step.index + 1, total=step.num_steps)
 
         yield on_step_end
+
+
+def _flat(options: Options, request: GenerationRequest) -> dict[str, Any]:
+    return {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seed": options.seed,
+        **asdict(request.sampling),
+    }
 
 
 def _repeat(options: Options, request: GenerationRequest) -> str:

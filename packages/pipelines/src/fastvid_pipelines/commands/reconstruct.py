@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from fastvid_pipelines import pipeline_folder, provenance
 from fastvid_pipelines.commands.arguments import output_files, parse_device, parse_dtype
 from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_folder
+from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet
 from fastvid_pipelines.stages.decode import to_pixels
@@ -29,7 +31,10 @@ SHEET_FRAMES = 6
 def reconstruct(
     *, video: Path, output: Path, model: str | None, num_frames: int | None, device: str, dtype: str
 ) -> dict[str, Any]:
-    """Encode, decode with the first frame as reference, and write the result, a report and a comparison."""
+    """Encode, decode with the first frame as reference, and write the result, a report and a comparison.
+
+    In the report, `psnr` is the mean over frames in dB, `compression` numbers in the frames per number in the latents.
+    """
     started = perf_counter()
     files = output_files(output, video)
     if num_frames is not None:
@@ -38,46 +43,48 @@ def reconstruct(
     source = read_video(video, max_frames=num_frames)
     original = _even(source.frames)
     folder = pipeline_folder.find(model or embedded_folder(), revision=None, local_files_only=False)
-    autoencoder, _ = pipeline_folder.load_autoencoder(
+    autoencoder = pipeline_folder.load_autoencoder(
         folder, FSVideoPipeline.__name__, dtype=torch_dtype, device=torch_device
     )
-    loaded = perf_counter()
-    with torch.inference_mode():
-        frames = rearrange(torch.from_numpy(original), "t h w c -> 1 c t h w").to(torch_device)
-        frames = frames.to(torch_dtype) / 127.5 - 1
-        latents = autoencoder.encode(frames)
-        check_finite("encode", latents)
-        encoded = perf_counter()
-        decoded = autoencoder.decode(
-            latents, reference=frames[:, :, 0], num_frames=len(original), size=original.shape[1:3]
-        )
-        check_finite("decode", decoded)
-        result = to_pixels(decoded[0])
-    seconds = {"load": loaded - started, "encode": encoded - loaded, "decode": perf_counter() - encoded}
-    logger.info("encode: %.2f s\ndecode: %.2f s", seconds["encode"], seconds["decode"])
-    record = {
-        "video": {"path": str(video), "sha256": provenance.file_sha256(video), "fps": source.fps},
-        "model": {"name": model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
-        "output": {
-            "video": str(files[0]),
-            "sidecar": str(files[1]),
-            "contact_sheet": str(files[2]),
-            "num_frames": len(result),
-            "height": result.shape[1],
-            "width": result.shape[2],
-            "fps": source.fps,
-        },
-        "psnr": _psnr(original, result),
-        "pixels_per_latent_number": original.size / latents.numel(),
-        "seconds": seconds,
-        "peak_memory_bytes": provenance.peak_memory(device),
-        "environment": provenance.environment(device, dtype),
-    }
+    seconds = {"load": perf_counter() - started}
+    frames = torch.from_numpy(original).to(torch_device, torch_dtype) / 127.5 - 1
+    decoded, num_latents = _there_and_back(autoencoder, rearrange(frames, "t h w c -> 1 c t h w"), seconds)
+    result = to_pixels(decoded[0])
     with staged(*files) as (part, sidecar, sheet):
+        writing = perf_counter()
         write_mp4(result, source.fps, part)
         contact_sheet(_side_by_side(original, result)).save(sheet, format="PNG")
+        seconds |= {"write": perf_counter() - writing, "total": perf_counter() - started}
+        record = {
+            "video": {"path": str(video), "sha256": provenance.file_sha256(video), "fps": source.fps},
+            "model": {"name": model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+            "output": provenance.output_record(files, result, source.fps),
+            "psnr": _psnr(original, result),
+            "compression": original.size / num_latents,
+            "seconds": seconds,
+            "peak_memory_bytes": provenance.peak_memory(device),
+            "environment": provenance.environment(device, dtype),
+        }
         sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
+
+
+@torch.inference_mode()
+def _there_and_back(
+    autoencoder: Autoencoder, frames: Float[Tensor, "1 3 T H W"], seconds: dict[str, float]
+) -> tuple[Float[Tensor, "1 3 T H W"], int]:
+    """The decoded frames, and how many numbers the latents were."""
+    started = perf_counter()
+    latents = autoencoder.encode(frames)
+    check_finite("encode", latents)
+    encoded = perf_counter()
+    _, _, num_frames, height, width = frames.shape
+    decoded = autoencoder.decode(latents, reference=frames[:, :, 0], num_frames=num_frames, size=(height, width))
+    check_finite("decode", decoded)
+    seconds |= {"encode": encoded - started, "decode": perf_counter() - encoded}
+    logger.info("encode: %.2f s", seconds["encode"])
+    logger.info("decode: %.2f s", seconds["decode"])
+    return decoded, latents.numel()
 
 
 def _even(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H2 W2 3"]:

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shlex
@@ -14,7 +15,9 @@ import av
 import pytest
 import torch
 from fastvid_pipelines import cli
+from fastvid_pipelines.commands import generate as generation
 from fastvid_pipelines.errors import CheckpointError, MissingPackageError, NonFiniteError
+from fastvid_pipelines.types import LatentVideo, Step
 from fastvid_pipelines.video_io import read_video
 from PIL import Image
 from typer.testing import CliRunner
@@ -412,3 +415,16 @@ def test_an_interrupted_process_leaves_no_file(
     assert sorted(tmp_path.iterdir()) == before
     assert "Traceback" not in errors
     assert "load_photo:" in errors  # one line a stage where there is no terminal
+
+
+def test_a_bar_on_a_terminal_and_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        screen = io.StringIO()
+        monkeypatch.setattr(generation.sys, "stderr", screen)
+        monkeypatch.setattr(screen, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        with generation._progress() as on_step_end:
+            for index in range(3):
+                step = Step(index=index, num_steps=3, sigma=1.0, next_sigma=0.5)
+                on_step_end(step, LatentVideo(latents=torch.zeros(1, 1, 1, 1, 1), positions=torch.zeros(3, 1, 1, 1)))
+        assert ("denoise" in screen.getvalue() and "3/3" in screen.getvalue()) == terminal

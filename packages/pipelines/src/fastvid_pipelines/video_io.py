@@ -9,6 +9,7 @@ from typing import Final
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from jaxtyping import UInt8
 
 from fastvid_pipelines.outputs import check_writable, staged
@@ -93,7 +94,7 @@ def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -
             stream = container.streams.video[0]
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             frames = [_upright(frame) for frame in islice(container.decode(stream), max_frames)]
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise ValueError(f"`video` is {name!r}, which is damaged or no video: {error.strerror}") from error
     if not frames:
         raise ValueError(f"`video` is {name!r}, which has no frame that can be decoded")

@@ -19,6 +19,22 @@ def branch_on_a_size(x: Tensor) -> Tensor:
     return x * 2 if x.shape[1] > 1 else x
 
 
+def groups_after_the_first(x: Tensor) -> Tensor:
+    """Frame 0 alone, then pairs of frames as a batch of t - 1: 0 or 1 of them is special to torch."""
+    doubled = x.repeat_interleave(2, dim=1)[:, 1:]
+    pairs = doubled[:, 1:].unflatten(1, (-1, 2)).flatten(0, 1)
+    return torch.cat(
+        [doubled[:, :1], (pairs.sin() + pairs.mean(1, keepdim=True)).unflatten(0, (x.shape[0], -1)).flatten(1, 2)],
+        dim=1,
+    )
+
+
+def wrong_for_two(x: Tensor) -> Tensor:
+    """As above, but of two frames it makes something else."""
+    y = groups_after_the_first(x)
+    return y * 2 if x.shape[1] == 2 else y
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -80,6 +96,19 @@ def test_a_baked_branch_is_refused_and_the_old_file_stays(tmp_path: Path) -> Non
 
 def test_a_baked_branch_goes_through_where_it_cannot_matter(tmp_path: Path) -> None:
     assert export_onnx(exportable_of(branch_on_a_size, minimum=2), tmp_path / "model.onnx").passed
+
+
+def test_sizes_that_the_trace_cannot_promise_are_compared_one_by_one(tmp_path: Path) -> None:
+    exportable = exportable_of(groups_after_the_first)
+    report = export_onnx(exportable, tmp_path / "model.onnx", cases=[exportable.example_sizes])
+    assert [dict(case.sizes) for case in report.cases] == [{"b": 2, "t": t} for t in (6, 1, 2)]
+
+
+def test_mutant_that_is_wrong_at_such_a_size_is_refused(tmp_path: Path) -> None:
+    exportable = exportable_of(wrong_for_two)
+    with pytest.raises(ParityError, match=r"1 of 3 comparisons .*\n  b=2 t=2"):
+        export_onnx(exportable, tmp_path / "model.onnx", cases=[exportable.example_sizes])
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize(

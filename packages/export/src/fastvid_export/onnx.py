@@ -35,7 +35,8 @@ def export_onnx(
         exportable: from `decoder_exportable` or `transformer_exportable`, or your own.
         path: where to write; ends in .onnx, in a folder that exists.
         opset: one of `OPSETS`.
-        cases: sizes at which to compare with eager; None: `exportable.corner_sizes()`.
+        cases: sizes at which to compare with eager, beside any that the trace could not promise; None:
+            `exportable.corner_sizes()`.
         tolerance: largest relative error that passes.
         external_weights: whether weights go into a file of their own; None: only where they have to.
     Raises:
@@ -49,10 +50,11 @@ def export_onnx(
     import_onnxruntime()
     from fastvid_export.translation import save, translate
 
-    model = translate(exportable, opset=opset)
+    translation = translate(exportable, opset=opset)
+    chosen = [*(exportable.corner_sizes() if cases is None else cases), *translation.untraced]
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
-        written = save(model, Path(folder) / target.name, external_weights)
-        report = verify(exportable, OnnxEngine(Path(folder) / target.name), cases=cases, tolerance=tolerance)
+        written = save(translation.model, Path(folder) / target.name, external_weights)
+        report = verify(exportable, OnnxEngine(Path(folder) / target.name), cases=chosen, tolerance=tolerance)
         if not report.passed:
             raise ParityError(report)
         sidecar = Path(folder) / f"{target.stem}.json"

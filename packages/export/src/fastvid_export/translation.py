@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnxscript.optimizer
@@ -20,16 +21,31 @@ FORBIDDEN_OPERATORS = frozenset({"Loop", "NonZero", "Scan", "SequenceAt", "Split
 EMBEDDED_WEIGHTS_LIMIT = 3 * 2**29
 """Bytes of weights above which they go into a file of their own: an ONNX file cannot exceed 2 GiB."""
 
+SUGGESTED_MINIMUM = re.compile(r"^ +(\w+) = Dim\('\w+', min=(\d+)(?:, max=\d+)?\)$", re.MULTILINE)
+
 TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def translate(exportable: Exportable, *, opset: int) -> ir.Model:
-    """Trace with symbolic sizes and translate to ONNX, in memory and not yet compared with anything.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    """A graph that nothing was compared with yet.
+
+    Attributes:
+        model: names, symbolic sizes and operators checked.
+        untraced: sizes below what the trace can promise; the graph counts for them only once it is compared there.
+    """
+
+    model: ir.Model
+    untraced: tuple[dict[str, int], ...]
+
+
+def translate(exportable: Exportable, *, opset: int) -> Translation:
+    """Trace with symbolic sizes and translate to ONNX, in memory.
 
     Raises:
         ExportError: the trace needs other sizes than `exportable.axes` allows, or an operator cannot be translated.
     """
-    program = _trace(exportable)
+    traced, program = _trace(exportable)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch, and axis names that are shared on purpose
         try:
@@ -38,7 +54,7 @@ def translate(exportable: Exportable, *, opset: int) -> ir.Model:
                 opset_version=opset,
                 input_names=list(exportable.inputs),
                 output_names=list(exportable.outputs),
-                dynamic_shapes=exportable.dynamic_shapes(),
+                dynamic_shapes=traced.dynamic_shapes(),
                 dynamo=True,
                 optimize=False,
                 verbose=False,
@@ -49,7 +65,12 @@ def translate(exportable: Exportable, *, opset: int) -> ir.Model:
     protect_near_identities(translated.model)
     translated.optimize()
     _check_graph(exportable, translated.model)
-    return translated.model
+    untraced = [
+        exportable.example_sizes | {axis: size}
+        for axis, bounds in traced.axes.items()
+        for size in range(exportable.axes[axis].minimum, bounds.minimum)
+    ]
+    return Translation(model=translated.model, untraced=tuple(untraced))
 
 
 def protect_near_identities(model: ir.Model) -> int:
@@ -99,20 +120,52 @@ def save(model: ir.Model, path: Path, external_weights: bool | None) -> list[Pat
     return [weights, path]
 
 
-def _trace(exportable: Exportable) -> ExportedProgram:
+def _trace(exportable: Exportable) -> tuple[Exportable, ExportedProgram]:
+    """The program, and the exportable with the ranges that it was traced for.
+
+    Sizes 0 and 1 are special to torch: an axis of t - 1 entries makes it ask for t of at least 3, although no value
+    depends on it. Where it names such a minimum, the trace starts there.
+    """
+    try:
+        return exportable, _program(exportable)
+    except RuntimeError as error:  # torch's own kinds for broken constraints and guards on values are these
+        narrowed = _with_minima(exportable, str(error))
+        if narrowed is None:
+            raise _untraceable(exportable, error) from error
+    try:
+        return narrowed, _program(narrowed)
+    except RuntimeError as error:
+        raise _untraceable(exportable, error) from error
+
+
+def _program(exportable: Exportable) -> ExportedProgram:
     inputs = exportable.draw_inputs(exportable.example_sizes)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch
-        try:
-            program = torch.export.export(
-                exportable.module, (), kwargs=inputs, dynamic_shapes=exportable.dynamic_shapes(), strict=False
-            )
-        except RuntimeError as error:  # torch's own kinds for broken constraints and guards on values are these
-            raise ExportError(
-                f"cannot trace {exportable.name} for all the sizes that `axes` allow: {_reason(error)}"
-            ) from error
+        program = torch.export.export(
+            exportable.module, (), kwargs=inputs, dynamic_shapes=exportable.dynamic_shapes(), strict=False
+        )
     drop_splits_into_one(program)
     return program
+
+
+def _with_minima(exportable: Exportable, message: str) -> Exportable | None:
+    """The exportable with the minima that torch suggests, if they are all it complains of."""
+    minima = {axis: int(minimum) for axis, minimum in SUGGESTED_MINIMUM.findall(message)}
+    suggestions = message.partition("Suggested fixes:")[2].split("\n\n")[0].strip().splitlines()
+    if not minima or len(minima) < len(suggestions) or not minima.keys() <= exportable.axes.keys():
+        return None
+    axes = dict(exportable.axes)
+    for axis, minimum in minima.items():
+        bounds = axes[axis]
+        if minimum > bounds.maximum:
+            return None
+        axes[axis] = replace(bounds, minimum=minimum, example=max(bounds.example, minimum))
+    return replace(exportable, axes=axes)
+
+
+def _untraceable(exportable: Exportable, error: Exception) -> ExportError:
+    return ExportError(f"cannot trace {exportable.name} for all the sizes that `axes` allow: {_reason(error)}")
 
 
 def drop_splits_into_one(program: ExportedProgram) -> None:

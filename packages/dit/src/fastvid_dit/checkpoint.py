@@ -192,7 +192,7 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple and isinstance(value, list):
         return tuple(_typed(item, arguments[0], name) for item in value)
-    if origin is Literal and isinstance(value, str) and value in arguments:
+    if origin is Literal and any(type(value) is type(item) and value == item for item in arguments):
         return value
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:

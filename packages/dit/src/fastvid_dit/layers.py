@@ -81,7 +81,7 @@ class ImageEmbedding(nn.Module):
         self.norm_out = LayerNorm(width, 1e-5, affine=True)
 
     def forward(self, tokens: Float[Tensor, "b m e"]) -> Float[Tensor, "b m d"]:
-        normed = self.norm_in(tokens).to(self.linear_in.weight.dtype)
+        normed = self.norm_in(tokens).to(tokens.dtype)
         hidden: Tensor = self.linear_out(F.gelu(self.linear_in(normed)))
         out: Tensor = self.norm_out(hidden).to(hidden.dtype)
         return out

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastvid_pipelines.image_to_video import embedded_folder
 
 from ..tiny_models import SAMPLING, tiny_pipeline
 
@@ -30,6 +31,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 def test_python_in_a_readme_runs(readme: Path, tmp_path: Path) -> None:
     blocks = python_blocks(readme.read_text(encoding="utf-8"))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    if any(".default()" in block for block in blocks) and not embedded_folder().is_dir():
+        pytest.skip("the embedded model is not trained yet")
     for index, block in enumerate(blocks):
         script = tmp_path / f"block_{index}.py"
         script.write_text(block, encoding="utf-8")

@@ -1,0 +1,121 @@
+"""A graph computes what its model computes: every kind of decoder and transformer, at sizes the trace never saw."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from fastvid_dit import FSVideoDiT, FSVideoDiTConfig
+from fastvid_dit.rope import rotary_tables
+from fastvid_export import (
+    Exportable,
+    OnnxEngine,
+    ParityReport,
+    decoder_exportable,
+    export_onnx,
+    transformer_exportable,
+)
+from fastvid_vae import FSAE
+from torch import Tensor
+
+from ..tiny_models import AUTOENCODER, TRANSFORMER, randomised
+from .installed import TINY_CONFIGS, names
+
+# Of three stages only: what costs time is the trace, and a fourth stage shows nothing new to it.
+SMALL_AUTOENCODER = replace(
+    AUTOENCODER,
+    stage_kinds=("conv", "conv", "attention"),
+    encoder_widths=(4, 8, 16),
+    decoder_widths=(4, 8, 16),
+    encoder_depths=(1, 1, 1),
+    decoder_depths=(1, 1, 1),
+    injection=(None, None, "content"),
+)
+WITH_IMAGE = replace(TRANSFORMER, patch_size=(1, 2, 2), image_width=12, memory_norm="pre")
+WITHOUT_MEMORY = replace(TRANSFORMER, layer_memory=False)
+
+
+def export(exportable: Exportable, folder: Path) -> tuple[ParityReport, OnnxEngine]:
+    report = export_onnx(exportable, folder / "graph.onnx")
+    assert report.passed
+    sizes = [dict(case.sizes) for case in report.cases]
+    assert dict.fromkeys(exportable.axes, 1) in sizes
+    assert all(any(case[axis] > 1 and case[axis] % 2 for case in sizes) for axis in exportable.axes)
+    return report, OnnxEngine(folder / "graph.onnx")
+
+
+def named_sizes(path: Path) -> dict[str, list[str | int]]:
+    graph = onnx.load(path).graph
+    return {
+        value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+
+
+def test_every_installed_kind_has_a_graph_here() -> None:
+    """A new kind of model needs a test of its own below."""
+    assert names("autoencoder") == ["FSAE"]
+    assert names("transformer") == ["FSVideoDiT"]
+    assert set(TINY_CONFIGS) == {"FSAE", "FSVideoDiT"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "reference", "injection"),
+    [
+        ("causal", True, "relative"),
+        pytest.param("causal", False, None, marks=pytest.mark.slow),
+        pytest.param("standard", True, "content", marks=pytest.mark.slow),
+        pytest.param("lite", True, "linear", marks=pytest.mark.slow),
+        pytest.param("lite", False, None, marks=pytest.mark.slow),
+    ],
+)
+def test_decoder(tmp_path: Path, mode: Any, reference: bool, injection: Any) -> None:
+    model = randomised(FSAE(replace(SMALL_AUTOENCODER, decoder_mode=mode, injection=(None, None, injection))))
+    _, engine = export(decoder_exportable(model, reference=reference), tmp_path)
+    expected: dict[str, list[str | int]] = {"latents": ["b", 4, "t", "h", "w"]}
+    expected |= {"reference": ["b", 3, "4*h", "4*w"]} if reference else {}
+    assert named_sizes(tmp_path / "graph.onnx") == expected | {"frames": ["b", 3, "4*t - 3", "4*h", "4*w"]}
+
+    frames = torch.rand(1, 3, 13, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents, first = model.encode(frames), frames[:, :, 0] if reference else None
+    inputs = {"latents": latents} | ({} if first is None else {"reference": first})
+    torch.testing.assert_close(engine(inputs)[0], model.decode(latents, reference=first), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "text_mask"),
+    [
+        (TRANSFORMER, True),
+        pytest.param(TRANSFORMER, False, marks=pytest.mark.slow),
+        pytest.param(WITH_IMAGE, False, marks=pytest.mark.slow),
+        pytest.param(WITHOUT_MEMORY, True, marks=pytest.mark.slow),
+    ],
+)
+def test_transformer(tmp_path: Path, config: FSVideoDiTConfig, text_mask: bool) -> None:
+    model = randomised(FSVideoDiT(config))
+    exportable = transformer_exportable(model, text_mask=text_mask)
+    _, engine = export(exportable, tmp_path)
+    assert named_sizes(tmp_path / "graph.onnx")["cos"] == ["t", "h", "w", 6]
+    sizes = {"b": 1, "t": 4, "h": 3, "w": 2, "l": 9} | ({"m": 5} if config.image_width else {})
+    inputs = exportable.draw_inputs(sizes, seed=3)
+    grid = (4, 3, 2)
+    for positions in (None, torch.rand(3, *grid, generator=torch.Generator().manual_seed(1)) * 11):
+        got = engine(inputs | tables(config, grid, positions))[0]
+        torch.testing.assert_close(got, eager(model, inputs, positions), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(engine(inputs)[0], got, rtol=1e-2, atol=1e-3)  # the tables do matter
+
+
+def tables(config: FSVideoDiTConfig, grid: tuple[int, int, int], positions: Tensor | None) -> dict[str, Tensor]:
+    """What a user of the graph gives for these positions; None: the integer grid."""
+    if positions is None:
+        positions = torch.stack(torch.meshgrid(*(torch.arange(size).float() for size in grid), indexing="ij"))
+    cos, sin = rotary_tables(positions, config.width // config.num_heads, config.rope_theta)
+    return {"cos": cos.reshape(*grid, -1), "sin": sin.reshape(*grid, -1)}
+
+
+def eager(model: FSVideoDiT, inputs: dict[str, Tensor], positions: Tensor | None) -> Tensor:
+    names_of_model = ("latents", "timestep", "text", "text_mask", "condition", "image_tokens")
+    velocity: Tensor = model(**{name: inputs[name] for name in names_of_model if name in inputs}, positions=positions)
+    return velocity

@@ -36,6 +36,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "Step",
         "T5TextEncoder",
         "T5TextEncoderConfig",
+        "TensorClip",
         "TextFeatures",
         "read_video",
         "save_video",

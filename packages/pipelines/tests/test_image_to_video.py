@@ -9,6 +9,7 @@ import torch
 from fastvid_pipelines import image_to_video
 from fastvid_pipelines.errors import GenerationCancelled, NonFiniteError
 from fastvid_pipelines.image_to_video import FSVideoPipeline
+from fastvid_pipelines.stages.decode import to_pixels
 from fastvid_pipelines.types import Clip, LatentVideo
 from PIL import Image
 
@@ -94,6 +95,14 @@ def test_latents_instead_of_frames(make: Callable[..., Any]) -> None:
     assert video.latents.shape == (1, 4, 2, 4, 6)
 
 
+def test_floats_before_they_become_bytes(make: Callable[..., Any]) -> None:
+    clip, floats = make(), make(output_type="pt")
+    assert floats.frames.shape == (1, 3, 5, 32, 48)
+    assert floats.frames.dtype == torch.float32
+    assert (to_pixels(floats.frames[0]) == clip.frames).all()
+    assert (floats.fps, floats.latent_frames) == (clip.fps, clip.latent_frames)
+
+
 @pytest.mark.parametrize("keep", [None, 1])
 def test_an_accelerator_lives_for_one_video(make: Callable[..., Clip], keep: int | None) -> None:
     accelerator = FakeAccelerator(keep)
@@ -132,7 +141,7 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"shift": 0}, "`shift` is 0"),
     ({"fps": -8}, "`fps` is -8"),
     ({"solver": "heun"}, "`solver` is 'heun'"),
-    ({"output_type": "gif"}, "`output_type` is 'gif'; expected one of np, latent"),
+    ({"output_type": "gif"}, "`output_type` is 'gif'; expected one of np, pt, latent"),
     ({"prompt": None}, "`prompt` is of type NoneType"),
     ({"prompt": ["a", "b"]}, "`prompt` is of type list"),
     ({"prompt": "x" * 65}, "`prompt` 'x+'... has 65 bytes; this text encoder reads at most 64"),

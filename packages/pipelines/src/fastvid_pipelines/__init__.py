@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fastvid_pipelines.encoders.t5 import T5TextEncoder, T5TextEncoderConfig
     from fastvid_pipelines.errors import CheckpointError, GenerationCancelled, MissingPackageError, NonFiniteError
     from fastvid_pipelines.image_to_video import FSVideoPipeline
-    from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Sampling, Step, TextFeatures
+    from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Sampling, Step, TensorClip, TextFeatures
     from fastvid_pipelines.video_io import read_video, save_video
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Step",
     "T5TextEncoder",
     "T5TextEncoderConfig",
+    "TensorClip",
     "TextFeatures",
     "read_video",
     "save_video",
@@ -58,7 +59,7 @@ def __getattr__(name: str) -> Any:  # noqa: PLR0911  # one import a home
             from fastvid_pipelines import image_to_video
 
             return getattr(image_to_video, name)
-        case "Clip" | "GenerationRequest" | "LatentVideo" | "Sampling" | "Step" | "TextFeatures":
+        case "Clip" | "GenerationRequest" | "LatentVideo" | "Sampling" | "Step" | "TensorClip" | "TextFeatures":
             from fastvid_pipelines import types
 
             return getattr(types, name)

@@ -20,11 +20,11 @@ from fastvid_pipelines.stages.decode import decode, to_pixels
 from fastvid_pipelines.stages.denoise import StepCallback, denoise, draw_noise
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
-from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Sampling, SolverName, Step
+from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Sampling, SolverName, Step, TensorClip
 
 logger = logging.getLogger(__name__)
 
-OutputType = Literal["np", "latent"]
+OutputType = Literal["np", "pt", "latent"]
 
 
 class Call(TypedDict, total=False):
@@ -80,6 +80,8 @@ class FSVideoPipeline:
     @overload
     def __call__(self, *, output_type: Literal["np"] = "np", **call: Unpack[Call]) -> Clip: ...
     @overload
+    def __call__(self, *, output_type: Literal["pt"], **call: Unpack[Call]) -> TensorClip: ...
+    @overload
     def __call__(self, *, output_type: Literal["latent"], **call: Unpack[Call]) -> LatentVideo: ...
     def __call__(  # noqa: PLR0913  # the names that users of video pipelines know
         self,
@@ -99,7 +101,7 @@ class FSVideoPipeline:
         output_type: OutputType = "np",
         callback_on_step_end: StepCallback | None = None,
         accelerator: Accelerator | None = None,
-    ) -> Clip | LatentVideo:
+    ) -> Clip | TensorClip | LatentVideo:
         """Make a video of a photo.
 
         What is None is taken from `self.sampling`.
@@ -114,7 +116,8 @@ class FSVideoPipeline:
             shift: above 1, more of the steps go to high noise.
             solver: 'euler', 'dpmsolver++' or 'unipc', each with its own schedule.
             generator: on the CPU; the same state gives the same video. None: a fresh one, another video every time.
-            output_type: 'np' for a `Clip` of bytes, 'latent' for the latents that would have been decoded.
+            output_type: 'np' for a `Clip` of bytes, 'pt' for a `TensorClip` of floats in [-1, 1], 'latent' for the
+                latents that would have been decoded.
             callback_on_step_end: called with the step and the latents; raise `GenerationCancelled` in it to stop.
             accelerator: from fastvid-accel, or anything that has its `start`.
         Raises:
@@ -173,12 +176,10 @@ class FSVideoPipeline:
                 return video
             with _stage("decode", seconds):
                 frames = decode(self.autoencoder, video, reference, sampling.num_frames, session)
-        return Clip(
-            frames=to_pixels(frames[0]),
-            fps=float(sampling.fps),
-            seconds=seconds,
-            latent_frames=tuple(latent_frames),
-        )
+        fps, counts = float(sampling.fps), tuple(latent_frames)
+        if output_type == "pt":
+            return TensorClip(frames=frames.float(), fps=fps, seconds=seconds, latent_frames=counts)
+        return Clip(frames=to_pixels(frames[0]), fps=fps, seconds=seconds, latent_frames=counts)
 
     def request(
         self, *, prompt: str, negative_prompt: str | None = None, **sampling: Unpack["Overrides"]

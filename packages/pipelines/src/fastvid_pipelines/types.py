@@ -117,6 +117,16 @@ class Clip:
     latent_frames: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorClip:
+    """A finished video before it becomes bytes: frames in [-1, 1]; the rest as in `Clip`."""
+
+    frames: Float[Tensor, "b 3 T H W"]
+    fps: float
+    seconds: Mapping[str, float]
+    latent_frames: tuple[int, ...]
+
+
 def check_count(name: str, value: Any, least: int, most: int) -> None:
     """Refuse what is not a whole number in [least, most]."""
     try:

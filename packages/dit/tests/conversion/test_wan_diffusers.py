@@ -85,13 +85,13 @@ def test_maps_are_strict(wan):
     with pytest.raises(ValueError, match=rf"{name} \(48, 47\), expected \(48, 48\)"):
         convert(foreign | {name: torch.ones(48, 47)}, wan)
     kernel = foreign["patch_embedding.weight"]
-    with pytest.raises(ValueError, match="patch_embedding.weight"):  # same size, patch turned
+    with pytest.raises(ValueError, match=r"patch_embedding\.weight"):  # same size, patch turned
         convert(foreign | {"patch_embedding.weight": kernel.permute(0, 1, 3, 2, 4)}, wan)
     with pytest.raises(ValueError, match="missing tensors"):
         invert({key: value for key, value in ours.items() if key != "time_projection.bias"}, wan)
     with pytest.raises(ValueError, match="misshapen"):
         invert(ours | {"time_projection.bias": torch.ones(3)}, wan)
-    with pytest.raises(ValueError, match="`config.layer_memory`"):
+    with pytest.raises(ValueError, match=r"`config\.layer_memory`"):
         convert(foreign, replace(wan, layer_memory=True))
 
 
@@ -117,5 +117,5 @@ def test_start_from_wan_with_other_patches_and_latents(wan):
     assert model.blocks[2].memory_router.bias[-1] > 4
     with pytest.raises(ValueError, match="misshapen"):
         start_from_wan(FSVideoDiT(replace(wan, ffn_width=32, layer_memory=True)), foreign, wan, leak=0.01)
-    with pytest.raises(ValueError, match="missing|unexpected"):
+    with pytest.raises(ValueError, match=r"missing|unexpected"):
         start_from_wan(FSVideoDiT(replace(wan, num_blocks=5, layer_memory=True)), foreign, wan, leak=0.01)

@@ -5,14 +5,22 @@ default:
     @just --list
 
 # All that CI runs, but for the packages alone.
-check:
+check: lint shapes
+    uv run pytest
+
+# Lock, format, lint, types and import rules.
+lint:
     uv lock --check
     uv run ruff format --check
     uv run ruff check
     uv run mypy
     uv run pyright
     uv run lint-imports --no-logo
-    uv run pytest
+
+# Check the shapes in the signatures at run time; not where wrong ones are refused on purpose, nor while tracing.
+shapes:
+    uv run pytest --quiet tests/contracts tests/numerics --ignore tests/contracts/test_export.py -k "not refused" \
+        --jaxtyping-packages=fastvid_vae,fastvid_dit,fastvid_accel,fastvid_pipelines,fastvid_export,typeguard.typechecked
 
 # Tests of one package: vae, dit, accel, pipelines or export.
 test package *args:

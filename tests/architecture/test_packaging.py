@@ -22,7 +22,7 @@ def sibling_dependencies(project: dict[str, Any], own: str) -> list[str]:
 
 
 def missing_papers(package: Path) -> list[str]:
-    """What README, CHANGELOG and the marker of typed packages leave to be wished for."""
+    """What README, CHANGELOG, LICENSE and the marker of typed packages leave to be wished for."""
     project = read_project(package / "pyproject.toml")["project"]
     name, version = project["name"], project["version"]
     missing = []
@@ -33,6 +33,8 @@ def missing_papers(package: Path) -> list[str]:
     headings = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
     if headings[:1] != ["Unreleased"] or version not in headings:
         missing.append(f"CHANGELOG.md with Unreleased on top and {version}")
+    if not (package / "LICENSE").is_file():
+        missing.append("LICENSE, which its wheel has to hold")
     if not (package / "src" / name.replace("-", "_") / "py.typed").is_file():
         missing.append("py.typed")
     return missing
@@ -93,6 +95,7 @@ def test_a_foreign_entry_point_is_seen() -> None:
 PAPERS = {
     "pyproject.toml": '[project]\nname = "fastvid-new"\nversion = "0.2.0"\n',
     "README.md": "# fastvid-new\n",
+    "LICENSE": "Apache License",
     "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n## [0.2.0]\n",
     "src/fastvid_new/py.typed": "",
 }
@@ -107,6 +110,7 @@ PAPERS = {
         ("CHANGELOG.md", "## [Unreleased]\n\n## [0.1.0]\n", 1),
         ("CHANGELOG.md", "## [0.2.0]\n", 1),
         ("src/fastvid_new/py.typed", None, 1),
+        ("LICENSE", None, 1),
         ("README.md", "# fastvid-new\n\nText.\n", 0),
     ],
 )

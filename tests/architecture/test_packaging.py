@@ -33,7 +33,7 @@ def missing_papers(package: Path) -> list[str]:
     headings = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
     if headings[:1] != ["Unreleased"] or version not in headings:
         missing.append(f"CHANGELOG.md with Unreleased on top and {version}")
-    if not (package / "LICENSE").is_file():
+    if project.get("license-files") != ["LICENSE"] or not (package / "LICENSE").is_file():
         missing.append("LICENSE, which its wheel has to hold")
     if not (package / "src" / name.replace("-", "_") / "py.typed").is_file():
         missing.append("py.typed")
@@ -93,7 +93,7 @@ def test_a_foreign_entry_point_is_seen() -> None:
 
 
 PAPERS = {
-    "pyproject.toml": '[project]\nname = "fastvid-new"\nversion = "0.2.0"\n',
+    "pyproject.toml": '[project]\nname = "fastvid-new"\nversion = "0.2.0"\nlicense-files = ["LICENSE"]\n',
     "README.md": "# fastvid-new\n",
     "LICENSE": "Apache License",
     "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n## [0.2.0]\n",
@@ -111,6 +111,7 @@ PAPERS = {
         ("CHANGELOG.md", "## [0.2.0]\n", 1),
         ("src/fastvid_new/py.typed", None, 1),
         ("LICENSE", None, 1),
+        ("pyproject.toml", '[project]\nname = "fastvid-new"\nversion = "0.2.0"\n', 1),
         ("README.md", "# fastvid-new\n\nText.\n", 0),
     ],
 )

@@ -19,8 +19,8 @@ class MovingAverage:
     def update(self, step: int) -> None:
         """Move towards the parameters after `step` (0-based), with decay min(decay, (1 + step) / (10 + step))."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        values = [value.detach().float() for _, value in self._module.named_parameters()]
-        torch._foreach_lerp_(list(self.averages.values()), values, 1 - decay)
+        for name, value in self._module.named_parameters():
+            self.averages[name].lerp_(value.float(), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -1,0 +1,152 @@
+"""Score the embedded model on validation photos and clips: the table that `just eval-embedded` prints.
+
+A clip's true frames are the exact warp of the photo (camera_motion.py). Frame 0 is the centred square of the photo whose
+side is the short side over 1.5, at 128 x 128, so that every motion of normal strength shows real content. Video scores
+count the pixels whose source lies inside frame 0, over frames 1 to 16, one PSNR a clip.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from camera_motion import MOTIONS, STILL, Motion, canonical, pair, paraphrase, sources, visible
+from data import Clips, Photos
+from fastvid_pipelines import FSVideoPipeline
+from fastvid_vae import psnr
+from torch import Tensor
+from torch.nn import functional
+
+SIZE = 128
+NUM_FRAMES = 17
+TIMES = [frame / (NUM_FRAMES - 1) for frame in range(NUM_FRAMES)]
+
+
+def masked_psnr(frames: Tensor, truth: Tensor, mask: Tensor) -> float:
+    """PSNR in dB of (3, T, H, W) frames in [-1, 1] over the pixels of a (T, H, W) mask."""
+    error = (frames.clamp(-1, 1) - truth).square().mean(dim=0)[mask].mean()
+    return float(10 * torch.log10(4 / error.clamp(min=1e-10)))
+
+
+def bicubic_8x(frames: Tensor) -> Tensor:
+    """Each frame of (3, T, H, W) an eighth of the size and back."""
+    small = functional.interpolate(frames.transpose(0, 1), scale_factor=1 / 8, mode="bicubic", antialias=True)
+    return functional.interpolate(small, frames.shape[2:], mode="bicubic").clamp(-1, 1).transpose(0, 1)
+
+
+def mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 2)
+
+
+@torch.inference_mode()
+def reconstruction_scores(autoencoder: torch.nn.Module, clips: list[Tensor]) -> dict[str, float]:
+    """Mean PSNR of reconstructions with the first frame as reference, beside two baselines."""
+    scores: dict[str, list[float]] = {"autoencoder": [], "static": [], "bicubic 8x": []}
+    for clip in clips:
+        first = clip[:, 0]
+        decoded = autoencoder.decode(autoencoder.encode(clip[None]), reference=first[None])[0]
+        for name, frames in (
+            ("autoencoder", decoded.clamp(-1, 1)),
+            ("static", first[:, None].expand_as(clip)),
+            ("bicubic 8x", bicubic_8x(clip)),
+        ):
+            scores[name].append(float(psnr(frames[None], clip[None])))
+    return {name: mean(values) for name, values in scores.items()}
+
+
+def reconstruction_table(autoencoder: torch.nn.Module, photos: Photos, clips: Clips) -> dict[str, dict[str, float]]:
+    """Camera-motion clips of photos (all nine motions in turn) and centred windows of real clips."""
+    motions = list(MOTIONS.values())
+    moving = [photos.centred(i, motions[i % len(motions)], TIMES, SIZE)[0] for i in range(len(photos.names))]
+    real = [clips.centred(i, NUM_FRAMES, SIZE) for i in range(len(clips.names))]
+    return {
+        "photos": reconstruction_scores(autoencoder, moving),
+        "real clips": reconstruction_scores(autoencoder, real),
+    }
+
+
+def video_scores(
+    generate: Callable[[Tensor, str], Tensor], photos: Photos, prompts: Sequence[tuple[str, str, Motion]], num_photos: int
+) -> dict[str, dict[str, float]]:
+    """Per row name: mean PSNR over visible pixels, the static baseline, and how often the motion is the one asked for.
+
+    Args:
+        generate: photo (3, H, W) and prompt to frames (3, T, H, W) in [-1, 1].
+        prompts: row name, prompt and what it asks for.
+    """
+    rows: dict[str, dict[str, list[float]]] = {}
+    for index in range(num_photos):
+        for name, prompt, motion in prompts:
+            truth, mask = photos.centred(index, motion, TIMES, SIZE)
+            frames = generate(truth[:, 0], prompt)
+            row = rows.setdefault(name, {"psnr": [], "static": [], "accuracy": []})
+            row["psnr"].append(masked_psnr(frames[:, 1:], truth[:, 1:], mask[1:]))
+            still = truth[:, :1].expand_as(truth)
+            row["static"].append(masked_psnr(still[:, 1:], truth[:, 1:], mask[1:]))
+            row["accuracy"].append(100.0 * (nearest_motion(frames, photos, index, motion) == motion))
+    return {name: {score: mean(values) for score, values in row.items()} for name, row in rows.items()}
+
+
+def nearest_motion(frames: Tensor, photos: Photos, index: int, asked: Motion) -> Motion:
+    """Of the nine motions and the one asked for, the one whose true clip is nearest over its visible pixels."""
+    candidates = list(dict.fromkeys([*MOTIONS.values(), asked]))
+    scores = []
+    for motion in candidates:
+        truth, mask = photos.centred(index, motion, TIMES, SIZE)
+        scores.append(masked_psnr(frames[:, 1:], truth[:, 1:], mask[1:]))
+    return candidates[scores.index(max(scores))]
+
+
+def prompts_of(kind: str) -> list[tuple[str, str, Motion]]:
+    """Row name, prompt and motion: the nine plain sentences, or one draw of every other way to ask."""
+    rng = random.Random(kind)
+    if kind == "plain":
+        return [(name, name, motion) for name, motion in MOTIONS.items()]
+    moving = {name: motion for name, motion in MOTIONS.items() if name != STILL}
+    if kind == "paraphrases":
+        return [(kind, paraphrase(name, 1.0, rng), motion) for name, motion in MOTIONS.items()]
+    if kind in ("slowly", "quickly"):
+        strength = 0.5 if kind == "slowly" else 1.5
+        return [(kind, canonical(name, strength), motion.times(strength)) for name, motion in moving.items()]
+    names = list(moving)
+    chosen = [(rng.choice(names[0:4]), rng.choice(names[4:8])) for _ in range(8)]
+    return [(kind, pair(one, two, 1.0, rng), moving[one].plus(moving[two])) for one, two in chosen]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
+    parser.add_argument("--model", type=Path, help="a pipeline folder; the embedded model where it is not given")
+    parser.add_argument("--photos", type=int, default=36, help="how many validation photos")
+    parser.add_argument("--output", type=Path, help="also write the scores as JSON here")
+    arguments = parser.parse_args()
+
+    pipe = FSVideoPipeline.from_pretrained(arguments.model) if arguments.model else FSVideoPipeline.default()
+    photos, clips = Photos(arguments.data, "validation"), Clips(arguments.data, "validation", short_side=SIZE)
+    num_photos = min(arguments.photos, len(photos.names))
+
+    def generate(photo: Tensor, prompt: str) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return pipe(image=photo, prompt=prompt, generator=generator, output_type="pt").frames[0]
+
+    report: dict[str, object] = {"reconstruction": reconstruction_table(pipe.autoencoder, photos, clips)}
+    video = video_scores(generate, photos, prompts_of("plain"), num_photos)
+    moving = [row for name, row in video.items() if name != STILL]
+    video["mean of the eight moving"] = {key: mean([row[key] for row in moving]) for key in ("psnr", "static", "accuracy")}
+    for kind in ("paraphrases", "slowly", "quickly", "pairs"):
+        video |= video_scores(generate, photos, prompts_of(kind), max(1, num_photos // 3))
+    report["video"] = video
+    print(f"{'reconstruction, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'bicubic':>9s}")
+    for name, row in report["reconstruction"].items():
+        print(f"{name:38s}{row['autoencoder']:8.2f}{row['static']:8.2f}{row['bicubic 8x']:9.2f}")
+    print(f"\n{'video, visible pixels, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'gain':>7s}{'motion %':>10s}")
+    for name, row in video.items():
+        print(f"{name:38s}{row['psnr']:8.2f}{row['static']:8.2f}{row['psnr'] - row['static']:7.2f}{row['accuracy']:10.1f}")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Train the embedded transformer and text encoder on cached latents of camera motions, and write the pipeline folder.
+
+Reads the autoencoder that train_autoencoder.py left in the output folder. Resumes where it was killed.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from camera_motion import Request, sample_request
+from data import Photos
+from fastvid_dit import FSVideoDiT, FSVideoDiTConfig
+from fastvid_dit.training.trainer import Batch, NullText, StepReport, Trainer, TrainerConfig
+from fastvid_pipelines import FSVideoPipeline, Sampling
+from fastvid_pipelines.encoders.byte import PAD, ByteTextEncoder, ByteTextEncoderConfig, tokenize
+from fastvid_vae import FSAE
+from torch import Tensor
+from torch.nn import functional
+
+FRAME_SIZE = 128
+NUM_FRAMES = 17
+PROMPT_BYTES = 96
+
+EMBEDDED_TEXT = ByteTextEncoderConfig(width=128, depth=2, heads=4, max_bytes=128)
+EMBEDDED_SAMPLING = Sampling(
+    num_frames=NUM_FRAMES,
+    height=FRAME_SIZE,
+    width=FRAME_SIZE,
+    fps=8.0,
+    num_inference_steps=20,
+    guidance_scale=1.5,
+    shift=3.0,
+    solver="euler",
+)
+
+
+def transformer_config(*, layer_memory: bool) -> FSVideoDiTConfig:
+    return FSVideoDiTConfig(
+        patch_size=(1, 1, 1),
+        latent_channels=64,
+        mask_channels=1,
+        width=192,
+        num_heads=6,
+        num_blocks=6,
+        ffn_width=768,
+        frequency_width=256,
+        text_width=EMBEDDED_TEXT.width,
+        image_width=None,
+        norm_eps=1e-6,
+        rope_theta=100.0,
+        layer_memory=layer_memory,
+        memory_norm="post",
+    )
+
+
+@torch.inference_mode()
+def cache_latents(model: FSAE, data: Path, count: int, path: Path) -> tuple[Tensor, list[Request]]:
+    """Latents of `count` random motions over training photos, and what was asked for; computed once, then read."""
+    requests = [sample_request(random.Random(index)) for index in range(count)]
+    if not path.exists():
+        photos = Photos(data, "train")
+        times = [frame / (NUM_FRAMES - 1) for frame in range(NUM_FRAMES)]
+        latents = []
+        for index, request in enumerate(requests):
+            rng = random.Random(-1 - index)
+            photo = rng.randrange(len(photos.photos))
+            clip = photos.clip(photo, request.motion, times, FRAME_SIZE, rng)
+            latents.append(model.encode(clip[None]).half())
+        partial = path.with_suffix(".partial")
+        torch.save(torch.cat(latents), partial)
+        partial.replace(path)
+    return torch.load(path, weights_only=True), requests
+
+
+def batches(latents: Tensor, requests: list[Request], size: int, first_step: int) -> Iterator[Batch]:
+    """Batch i is a function of i alone: which clips, and how each request is worded."""
+    step = first_step
+    while True:
+        rng = random.Random(f"batch {step}")
+        chosen = [rng.randrange(len(requests)) for _ in range(size)]
+        byte_ids, mask = padded_text([requests[index].prompt(rng) for index in chosen])
+        clips = latents[chosen].float()
+        # The encoder is causal: the first latent frame is that of the photo alone.
+        yield Batch(latents=clips, image_latents=clips[:, :, :1], text=byte_ids, text_mask=mask)
+        step += 1
+
+
+def padded_text(prompts: list[str]) -> tuple[Tensor, Tensor]:
+    """Bytes and mask at one length for every batch, so that a compiled step sees one shape."""
+    byte_ids, mask = tokenize(prompts, PROMPT_BYTES)
+    missing = PROMPT_BYTES - byte_ids.shape[1]
+    return functional.pad(byte_ids, (0, missing), value=PAD), functional.pad(mask, (0, missing))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
+    parser.add_argument("output", type=Path, help="folder with vae/; gets the checkpoint, the log and pipeline/")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, default=12)
+    parser.add_argument("--clips", type=int, default=4000, help="cached training clips")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--no-layer-memory", action="store_true", help="the same transformer without layer memory")
+    parser.add_argument("--compile", action="store_true")
+    arguments = parser.parse_args()
+
+    vae = FSAE.from_pretrained(arguments.output / "vae")
+    latents, requests = cache_latents(vae, arguments.data, arguments.clips, arguments.output / "latents.pt")
+    torch.manual_seed(0)
+    transformer = FSVideoDiT(transformer_config(layer_memory=not arguments.no_layer_memory))
+    text_encoder = ByteTextEncoder(EMBEDDED_TEXT)
+    config = TrainerConfig(
+        num_steps=arguments.steps, learning_rate=arguments.learning_rate, sigma_shift=2.0, compile=arguments.compile
+    )
+    null_ids, null_mask = padded_text([""])
+    null = NullText(text=null_ids[0], mask=null_mask[0])
+    trainer = Trainer(config, transformer, text_encoder=text_encoder, null_text=null)
+    name = "plain" if arguments.no_layer_memory else "memory"
+    checkpoint, log = arguments.output / f"training_{name}.pt", arguments.output / f"log_{name}.jsonl"
+    if checkpoint.exists():
+        trainer.resume(checkpoint)
+
+    def on_step(report: StepReport) -> None:
+        if report.step % 25 == 0:
+            with log.open("a") as file:
+                file.write(json.dumps(asdict(report)) + "\n")
+        if report.step % 200 == 0:
+            trainer.save(checkpoint)
+
+    trainer.run(batches(latents, requests, arguments.batch_size, trainer.step), on_step=on_step)
+    trainer.save(checkpoint)
+    with trainer.ema.applied():
+        pipe = FSVideoPipeline(
+            autoencoder=vae.half(),
+            transformer=transformer.half(),
+            text_encoder=text_encoder.half(),
+            sampling=EMBEDDED_SAMPLING,
+        )
+        pipe.save_pretrained(arguments.output / f"pipeline_{name}")
+
+
+if __name__ == "__main__":
+    main()

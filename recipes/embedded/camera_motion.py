@@ -61,11 +61,40 @@ MOTIONS: dict[str, Motion] = {
 }
 
 # For each motion: verb and direction, the verb as (third person, bare, -ing form).
-_PAN = [("pans", "pan", "panning"), ("moves", "move", "moving"), ("slides", "slide", "sliding"), ("shifts", "shift", "shifting")]
-_TILT = [("tilts", "tilt", "tilting"), ("moves", "move", "moving"), ("looks", "look", "looking"), ("pans", "pan", "panning")]
-_ZOOM_IN = [("zooms in", "zoom in", "zooming in"), ("pushes in", "push in", "pushing in"), ("moves closer", "move closer", "moving closer"), ("moves in", "move in", "moving in"), ("dollies in", "dolly in", "dollying in"), ("moves forward", "move forward", "moving forward")]
-_ZOOM_OUT = [("zooms out", "zoom out", "zooming out"), ("pulls back", "pull back", "pulling back"), ("pulls out", "pull out", "pulling out"), ("moves away", "move away", "moving away"), ("dollies out", "dolly out", "dollying out"), ("moves back", "move back", "moving back")]
-_ROLL = [("rolls", "roll", "rolling"), ("rotates", "rotate", "rotating"), ("turns", "turn", "turning"), ("spins", "spin", "spinning")]
+_PAN = [
+    ("pans", "pan", "panning"),
+    ("moves", "move", "moving"),
+    ("slides", "slide", "sliding"),
+    ("shifts", "shift", "shifting"),
+]
+_TILT = [
+    ("tilts", "tilt", "tilting"),
+    ("moves", "move", "moving"),
+    ("looks", "look", "looking"),
+    ("pans", "pan", "panning"),
+]
+_ZOOM_IN = [
+    ("zooms in", "zoom in", "zooming in"),
+    ("pushes in", "push in", "pushing in"),
+    ("moves closer", "move closer", "moving closer"),
+    ("moves in", "move in", "moving in"),
+    ("dollies in", "dolly in", "dollying in"),
+    ("moves forward", "move forward", "moving forward"),
+]
+_ZOOM_OUT = [
+    ("zooms out", "zoom out", "zooming out"),
+    ("pulls back", "pull back", "pulling back"),
+    ("pulls out", "pull out", "pulling out"),
+    ("moves away", "move away", "moving away"),
+    ("dollies out", "dolly out", "dollying out"),
+    ("moves back", "move back", "moving back"),
+]
+_ROLL = [
+    ("rolls", "roll", "rolling"),
+    ("rotates", "rotate", "rotating"),
+    ("turns", "turn", "turning"),
+    ("spins", "spin", "spinning"),
+]
 _DIRECTIONS: dict[str, tuple[list[tuple[str, str, str]], list[str]]] = {
     "the camera pans left": (_PAN, ["left", "to the left", "leftward", "leftwards"]),
     "the camera pans right": (_PAN, ["right", "to the right", "rightward", "rightwards"]),
@@ -73,8 +102,11 @@ _DIRECTIONS: dict[str, tuple[list[tuple[str, str, str]], list[str]]] = {
     "the camera tilts down": (_TILT, ["down", "downward", "downwards"]),
     "the camera zooms in": (_ZOOM_IN, [""]),
     "the camera zooms out": (_ZOOM_OUT, [""]),
-    "the camera rolls clockwise": (_ROLL, ["clockwise", "to the right"][:1]),
-    "the camera rolls counterclockwise": (_ROLL, ["counterclockwise", "counter-clockwise", "anticlockwise", "anti-clockwise"]),
+    "the camera rolls clockwise": (_ROLL, ["clockwise"]),
+    "the camera rolls counterclockwise": (
+        _ROLL,
+        ["counterclockwise", "counter-clockwise", "anticlockwise", "anti-clockwise"],
+    ),
 }
 _STILL = [
     "the camera holds still", "the camera stays still", "the camera remains still", "the camera is still",
@@ -104,7 +136,9 @@ def paraphrase(name: str, strength: float, rng: random.Random) -> str:
         return _finish(noun, rng)
     adverb = "" if strength == 1.0 else rng.choice(_ADVERBS[strength])
     subject = rng.choice(_SUBJECTS) if rng.random() < 0.5 else "the camera"
-    verb, lead = rng.choice([(third, subject), (third, subject), (third, subject), (bare, ""), (gerund, ""), (gerund, "camera")])
+    verb, lead = rng.choice(
+        [(third, subject), (third, subject), (third, subject), (bare, ""), (gerund, ""), (gerund, "camera")]
+    )
     if adverb and adverb != "fast" and rng.random() < 0.6:
         return _finish(f"{lead} {adverb} {verb} {direction}", rng)
     return _finish(f"{lead} {verb} {direction} {adverb}", rng)
@@ -198,7 +232,7 @@ def visible(places: Tensor, height: int, width: int) -> Tensor:
 
 
 def warp(canvas: Tensor, places: Tensor, origin: tuple[int, int]) -> Tensor:
-    """(3, T, h, w): `canvas` (3, H, W) sampled bilinearly at `places`; frame 0's corner lies at `origin` (x, y) in it."""
+    """(3, T, h, w): `canvas` (3, H, W) sampled bilinearly at `places`; frame 0's corner lies at `origin` (x, y)."""
     size = torch.tensor([canvas.shape[2] - 1, canvas.shape[1] - 1], dtype=torch.float32)
     grid = 2 * (places + torch.tensor(origin, dtype=torch.float32)) / size - 1
     frames = functional.grid_sample(

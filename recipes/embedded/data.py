@@ -45,7 +45,13 @@ class Photos:
         self.photos = [load_photo(data / "photos" / name) for name in self.names]
 
     def clip(
-        self, index: int, motion: Motion, times: Sequence[float], size: int, rng: random.Random, window: int | None = None
+        self,
+        index: int,
+        motion: Motion,
+        times: Sequence[float],
+        size: int,
+        rng: random.Random,
+        window: int | None = None,
     ) -> Tensor:
         """(3, T, s, s) in [-1, 1]: the motion over a random square of the photo, `size` pixels a side.
 
@@ -82,7 +88,11 @@ class Photos:
         for axis, length in ((0, photo.shape[2]), (1, photo.shape[1])):
             before, after = -float(low[axis]) / scale, float(high[axis]) / scale
             room = length - 1 - before - after
-            frame = before + rng.random() * room if room > 0 else rng.random() * (length - 1 - (places.shape[2] - 1) / scale)
+            frame = (
+                before + rng.random() * room
+                if room > 0
+                else rng.random() * (length - 1 - (places.shape[2] - 1) / scale)
+            )
             start.append(int(max(0, frame - before)))
             stop.append(int(min(length, frame + after + 2)))
             origin.append(round((frame - start[-1]) * scale))
@@ -102,7 +112,9 @@ class Clips:
     def clip(self, num_frames: int, size: int, rng: random.Random) -> Tensor:
         """(3, T, s, s) in [-1, 1]."""
         clip = rng.choice(self.clips)
-        t, y, x = (rng.randrange(have - want + 1) for have, want in zip(clip.shape[1:], (num_frames, size, size), strict=True))
+        t, y, x = (
+            rng.randrange(have - want + 1) for have, want in zip(clip.shape[1:], (num_frames, size, size), strict=True)
+        )
         part = to_unit(clip[:, t : t + num_frames, y : y + size, x : x + size])
         return part.flip(3) if rng.random() < 0.5 else part
 

@@ -1,8 +1,8 @@
 """Score the embedded model on validation photos and clips: the table that `just eval-embedded` prints.
 
-A clip's true frames are the exact warp of the photo (camera_motion.py). Frame 0 is the centred square of the photo whose
-side is the short side over 1.5, at 128 x 128, so that every motion of normal strength shows real content. Video scores
-count the pixels whose source lies inside frame 0, over frames 1 to 16, one PSNR a clip.
+A clip's true frames are the exact warp of the photo (camera_motion.py). Frame 0 is the centred square of the photo
+whose side is the short side over 1.5, at 128 x 128, so that every motion of normal strength shows real content. Video
+scores count the pixels whose source lies inside frame 0, over frames 1 to 16, one PSNR a clip.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from camera_motion import MOTIONS, STILL, Motion, canonical, pair, paraphrase, sources, visible
+from camera_motion import MOTIONS, STILL, Motion, canonical, pair, paraphrase
 from data import Clips, Photos
 from fastvid_pipelines import FSVideoPipeline
 from fastvid_vae import psnr
@@ -68,7 +68,10 @@ def reconstruction_table(autoencoder: torch.nn.Module, photos: Photos, clips: Cl
 
 
 def video_scores(
-    generate: Callable[[Tensor, str], Tensor], photos: Photos, prompts: Sequence[tuple[str, str, Motion]], num_photos: int
+    generate: Callable[[Tensor, str], Tensor],
+    photos: Photos,
+    prompts: Sequence[tuple[str, str, Motion]],
+    num_photos: int,
 ) -> dict[str, dict[str, float]]:
     """Per row name: mean PSNR over visible pixels, the static baseline, and how often the motion is the one asked for.
 
@@ -134,7 +137,9 @@ def main() -> None:
     report: dict[str, object] = {"reconstruction": reconstruction_table(pipe.autoencoder, photos, clips)}
     video = video_scores(generate, photos, prompts_of("plain"), num_photos)
     moving = [row for name, row in video.items() if name != STILL]
-    video["mean of the eight moving"] = {key: mean([row[key] for row in moving]) for key in ("psnr", "static", "accuracy")}
+    video["mean of the eight moving"] = {
+        key: mean([row[key] for row in moving]) for key in ("psnr", "static", "accuracy")
+    }
     for kind in ("paraphrases", "slowly", "quickly", "pairs"):
         video |= video_scores(generate, photos, prompts_of(kind), max(1, num_photos // 3))
     report["video"] = video
@@ -143,7 +148,9 @@ def main() -> None:
         print(f"{name:38s}{row['autoencoder']:8.2f}{row['static']:8.2f}{row['bicubic 8x']:9.2f}")
     print(f"\n{'video, visible pixels, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'gain':>7s}{'motion %':>10s}")
     for name, row in video.items():
-        print(f"{name:38s}{row['psnr']:8.2f}{row['static']:8.2f}{row['psnr'] - row['static']:7.2f}{row['accuracy']:10.1f}")
+        print(
+            f"{name:38s}{row['psnr']:8.2f}{row['static']:8.2f}{row['psnr'] - row['static']:7.2f}{row['accuracy']:10.1f}"
+        )
     if arguments.output:
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 

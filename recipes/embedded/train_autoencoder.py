@@ -113,7 +113,9 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def latent_statistics(model: FSAE, dataset: MotionClips, num_clips: int = 256) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def latent_statistics(
+    model: FSAE, dataset: MotionClips, num_clips: int = 256
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of every raw latent channel over training clips."""
     latents = torch.cat([model.encode(dataset[-1 - index][0][None]) for index in range(num_clips)])
     mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))

@@ -25,4 +25,5 @@ def reconstruction_loss(
     # The encoder is causal: its features of frame 0 are those of the first frame alone.
     first = [feature[:, :, :1] for feature in features]
     decoded = model.decoder(latents + latent_noise * spread, first, Stream(), Noise("off", 0.0, None))
-    return (decoded - frames).abs().mean()
+    loss: Tensor = (decoded - frames).abs().mean()
+    return loss

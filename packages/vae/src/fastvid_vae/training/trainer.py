@@ -127,7 +127,8 @@ class Trainer:
 
 def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Kernels that mix channels, for Muon; and the rest: pixels in and out, depthwise kernels, norms, biases."""
-    kernels, others = [], []
+    kernels: list[Tensor] = []
+    others: list[Tensor] = []
     for parameter in model.parameters():
         mixes = parameter.ndim == 5 and min(parameter.shape[:2]) > 3
         (kernels if mixes else others).append(parameter)

@@ -21,7 +21,7 @@ def python_blocks(text: str) -> list[str]:
 
 def run(*command: str | Path, cwd: Path) -> str:
     result = subprocess.run(
-        [sys.executable, *map(str, command)], check=False, cwd=cwd, capture_output=True, text=True, timeout=300
+        [sys.executable, *map(str, command)], check=False, cwd=cwd, capture_output=True, text=True, timeout=900
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=300)
+    return subprocess.run([SCRIPT, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=900)
 
 
 def frames_of(path: Path) -> np.ndarray:

@@ -57,8 +57,8 @@ def reconstruction_scores(autoencoder: torch.nn.Module, clips: list[Tensor]) -> 
 
 
 def reconstruction_table(autoencoder: torch.nn.Module, photos: Photos, clips: Clips) -> dict[str, dict[str, float]]:
-    """Camera-motion clips of photos (all nine motions in turn) and centred windows of real clips."""
-    motions = list(MOTIONS.values())
+    """Camera-motion clips of photos (the eight moving ones in turn) and centred windows of real clips."""
+    motions = [motion for name, motion in MOTIONS.items() if name != STILL]
     moving = [photos.centred(i, motions[i % len(motions)], TIMES, SIZE)[0] for i in range(len(photos.names))]
     real = [clips.centred(i, NUM_FRAMES, SIZE) for i in range(len(clips.names))]
     return {

@@ -113,8 +113,11 @@ class Trainer:
             "step": self.step,
         }
         partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        try:
+            torch.save(state, partial)
+            os.replace(partial, self.checkpoint)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)

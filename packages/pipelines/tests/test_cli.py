@@ -379,7 +379,7 @@ def test_the_command_line_starts_without_torch() -> None:
 
 
 CHILD = """
-    import importlib, sys, time
+    import signal, importlib, sys, time
     sys.path.insert(0, {tests!r})
     import fakes
     from fastvid_pipelines import cli, discovery
@@ -390,6 +390,8 @@ CHILD = """
         time.sleep(0.2)
         return forward(self, *inputs, **named)
     fakes.FakeTransformer.forward = slow
+    # A shell starts its background jobs deaf to interrupts; this child stands for one in the foreground.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
 """
 

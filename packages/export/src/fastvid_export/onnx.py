@@ -51,7 +51,8 @@ def export_onnx(
     from fastvid_export.translation import save, translate
 
     translation = translate(exportable, opset=opset)
-    chosen = [*(exportable.corner_sizes() if cases is None else cases), *translation.untraced]
+    chosen = list(exportable.corner_sizes() if cases is None else cases)
+    chosen += [sizes for sizes in translation.untraced if sizes not in chosen]
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
         written = save(translation.model, Path(folder) / target.name, external_weights)
         report = verify(exportable, OnnxEngine(Path(folder) / target.name), cases=chosen, tolerance=tolerance)

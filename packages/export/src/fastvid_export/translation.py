@@ -174,6 +174,8 @@ def drop_splits_into_one(program: ExportedProgram) -> None:
     for node in list(graph.nodes):
         if node.target is not torch.ops.aten.split.Tensor or len(node.meta["val"]) != 1:
             continue
+        if any(user.op == "output" for piece in node.users for user in piece.users):
+            continue  # outputs have names of their own
         for piece in list(node.users):
             piece.replace_all_uses_with(node.args[0])
             graph.erase_node(piece)

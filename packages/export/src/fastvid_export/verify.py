@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 import torch
@@ -16,6 +16,9 @@ FP32_TOLERANCE = 1e-5
 """Largest difference over largest value, for float32 on a CPU; summing in another order stays far below it."""
 
 MIN_COSINE = 0.99999
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+"""What a report names the versions of, if it is installed."""
 
 
 class Engine(Protocol):
@@ -127,11 +130,10 @@ def verify(
     results: list[ParityCase] = []
     for index, sizes in enumerate(chosen):
         results += _compare(exportable, engine, sizes, seed=index, tolerance=tolerance)
-    packages = ("torch", "onnx", "onnxscript", "onnxruntime")
     return ParityReport(
         name=exportable.name,
         tolerance=tolerance,
-        versions={package: version(package) for package in packages},
+        versions={name: found for name in PACKAGES if (found := _version(name)) is not None},
         cases=tuple(results),
     )
 
@@ -185,3 +187,10 @@ def _case(sizes: Mapping[str, int], output: str, expected: Tensor, got: Tensor |
     cosine = float(torch.cosine_similarity(actual, reference, dim=0))
     good = max_error <= tolerance * max_value and cosine >= MIN_COSINE
     return case(None if good else "differs from eager", max_error, max_value, cosine)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -225,6 +225,12 @@ def sources(motion: Motion, times: Sequence[float], height: int, width: int) -> 
     return torch.stack([source_x, source_y], dim=-1)
 
 
+def offsets(places: Tensor) -> Tensor:
+    """(T, H, W, 2): (x, y) from every pixel to the place in frame 0 that it shows."""
+    y, x = torch.meshgrid(torch.arange(places.shape[1]), torch.arange(places.shape[2]), indexing="ij")
+    return places - torch.stack([x, y], dim=-1)
+
+
 def visible(places: Tensor, height: int, width: int) -> Tensor:
     """(T, H, W) bool: pixels whose source lies inside frame 0."""
     x, y = places.unbind(-1)

@@ -51,20 +51,13 @@ class Photos:
         times: Sequence[float],
         size: int,
         rng: random.Random,
-        window: int | None = None,
     ) -> Tensor:
-        """(3, T, s, s) in [-1, 1]: the motion over a random square of the photo, `size` pixels a side.
-
-        With a `window`, only a random square of that many pixels, the same in every frame, is cut out and sampled.
-        """
+        """(3, T, s, s) in [-1, 1]: the motion over a random square of the photo, `size` pixels a side."""
         photo = self.photos[index]
         side = min(photo.shape[1:])
         scale = size / np.exp(rng.uniform(np.log(min(160, side)), np.log(side)))
         places = sources(motion, times, size, size)
         canvas, origin = self._canvas(photo, places, max(scale, size / side), rng)
-        if window is not None and window < size:
-            top, left = rng.randrange(size - window + 1), rng.randrange(size - window + 1)
-            places = places[:, top : top + window, left : left + window]
         return warp(canvas, places, origin)
 
     def centred(self, index: int, motion: Motion, times: Sequence[float], size: int) -> tuple[Tensor, Tensor]:

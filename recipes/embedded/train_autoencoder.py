@@ -1,125 +1,216 @@
-"""Train the embedded autoencoder: random camera motions over photos, and real clips. Resumes where it was killed."""
+"""Train the embedded autoencoder on random camera motions over photos and on real clips. Resumes where it was killed.
+
+In three stages: the encoder learns to see motion, the whole learns to reconstruct small windows of short clips, which
+are cheap and many, and then whole frames of whole clips, as it will be used.
+"""
 
 import argparse
 import random
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from camera_motion import sample_motion
+from camera_motion import offsets, sample_motion, sources
 from data import Clips, Photos
 from fastvid_vae import FSAE, FSAEConfig
-from fastvid_vae.training.losses import reconstruction_loss
+from fastvid_vae.layers.stream import Stream
+from fastvid_vae.training.losses import decoding_loss, offset_error
 from fastvid_vae.training.trainer import Trainer, TrainingSettings
-from torch import Tensor
+from initialise import initialise
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 EMBEDDED_FSAE = FSAEConfig(
-    latent_channels=64,
-    stage_kinds=("conv", "conv", "conv", "conv", "attention"),
-    encoder_widths=(16, 32, 128, 128, 128),
-    decoder_widths=(16, 32, 128, 128, 128),
-    encoder_depths=(0, 0, 1, 0, 1),
-    decoder_depths=(0, 1, 1, 1, 1),
-    temporal_stages=(0, 1),
+    latent_channels=128,
+    stage_kinds=("conv", "conv", "conv", "conv", "attention", "attention"),
+    encoder_widths=(16, 32, 64, 128, 128, 128),
+    decoder_widths=(16, 32, 64, 128, 128, 128),
+    encoder_depths=(0, 1, 2, 0, 1, 1),
+    decoder_depths=(0, 0, 1, 1, 1, 1),
+    temporal_stages=(1, 2),
     head_width=32,
     affine_norm=True,
     decoder_mode="causal",
-    injection=(None, None, "relative", "relative", "relative"),
-    injection_head_width=32,
+    injection=("deformable", "deformable", "deformable", "relative", "relative", None),
+    injection_head_width=16,
     noise_weight=0.0,
-    latent_mean=(0.0,) * 64,
-    latent_std=(1.0,) * 64,
+    latent_mean=(0.0,) * 128,
+    latent_std=(1.0,) * 128,
 )
-LATENT_NOISE = 0.1
+LATENT_NOISE = 0.2
 FRAME_SIZE = 128
-CLIP_SHARE = 0.2
+SEEN_STAGE = 2
+"""The encoder stage that is asked how fast the picture moves."""
+
+Item = tuple[Tensor, Tensor, Tensor]
 
 
-class MotionClips(Dataset[tuple[Tensor, Tensor]]):
-    """Item i is a clip and its latent noise, drawn from a generator seeded with i: the same in every run."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of the training.
 
-    def __init__(self, data: Path, *, num_frames: int, window: int) -> None:
+    Attributes:
+        steps, decay_steps, batch_size: as usual.
+        num_frames, window: of a clip; the window is cut out of frames of 128 pixels.
+        kernel_rate: learning rate of the kernels.
+        motion_weight: of the error in pixels of where things are seen to come from.
+        reconstruct: train the decoder too, on the pixels' error.
+        clip_share: how many clips are real ones, whose motion is not known.
+    """
+
+    name: str
+    steps: int
+    decay_steps: int
+    batch_size: int
+    num_frames: int
+    window: int
+    kernel_rate: float
+    motion_weight: float
+    reconstruct: bool
+    clip_share: float
+
+
+STAGES = (
+    Stage(
+        name="motion", steps=700, decay_steps=250, batch_size=8, num_frames=5, window=64,
+        kernel_rate=0.01, motion_weight=1.0, reconstruct=False, clip_share=0.0,
+    ),
+    Stage(
+        name="windows", steps=250, decay_steps=10, batch_size=8, num_frames=9, window=64,
+        kernel_rate=0.006, motion_weight=0.03, reconstruct=True, clip_share=0.25,
+    ),
+    Stage(
+        name="long", steps=400, decay_steps=1, batch_size=4, num_frames=17, window=64,
+        kernel_rate=0.006, motion_weight=0.03, reconstruct=True, clip_share=0.25,
+    ),
+    Stage(
+        name="frames", steps=2200, decay_steps=900, batch_size=1, num_frames=17, window=128,
+        kernel_rate=0.005, motion_weight=0.01, reconstruct=True, clip_share=0.25,
+    ),
+)  # fmt: skip
+
+
+class Guided(nn.Module):
+    """The autoencoder and two linear probes, which ask its encoder for the motion of camera-motion clips.
+
+    How far everything moved is known there. Asked for it, the encoder finds it in a hundred steps; from the pixels'
+    error alone it does not find it in thousands. The probes are thrown away.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.autoencoder = FSAE(EMBEDDED_FSAE)
+        self.speed = nn.Conv3d(EMBEDDED_FSAE.encoder_widths[SEEN_STAGE], 2, 1)
+        self.place = nn.Conv3d(EMBEDDED_FSAE.latent_channels, 2, 1)
+
+    def motion_loss(self, latents: Tensor, features: Tensor, places: Tensor) -> Tensor:
+        """Error in pixels of the probes: of the offset at every latent, of the movement per frame pair before that."""
+        place = self.place(latents).permute(0, 2, 3, 4, 1).unsqueeze(-2)
+        speed = self.speed(features).permute(0, 2, 3, 4, 1).unsqueeze(-2)
+        step = (places.shape[1] - 1) // (speed.shape[1] - 1)
+        moved = torch.cat([places[:, :1] * 0, places[:, step::step] - places[:, :-step:step]], dim=1)
+        return offset_error(place / 16, places) + 4 * offset_error(speed / 8, moved)
+
+    def loss(self, stage: Stage, frames: Tensor, latent_noise: Tensor, places: Tensor) -> Tensor:
+        """The loss of a stage; frames b 3 T H W, places b T H W 2: offsets in pixels, NaN where not known."""
+        model, weight = self.autoencoder, stage.motion_weight
+        latents, features = model.encoder(frames, Stream())
+        loss = weight * self.motion_loss(latents, features[SEEN_STAGE], places)
+        if stage.reconstruct:
+            loss = loss + decoding_loss(model, latents, features, frames, latent_noise, places, weight)
+        return loss
+
+
+class MotionClips(Dataset[Item]):
+    """Item i is a clip, its latent noise and its offsets, drawn with the seed i: the same in every run."""
+
+    def __init__(self, data: Path, stage: Stage) -> None:
         self.photos = Photos(data, "train")
         self.clips = Clips(data, "train", short_side=144)
-        self.num_frames = num_frames
-        self.window = window
+        self.stage = stage
 
     def __len__(self) -> int:
         return 1 << 40
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        rng = random.Random(index)
-        if rng.random() < CLIP_SHARE:
-            clip = self.clips.clip(self.num_frames, self.window, rng)
+    def __getitem__(self, index: int) -> Item:
+        rng, num_frames, window = random.Random(index), self.stage.num_frames, self.stage.window
+        if rng.random() < self.stage.clip_share:
+            clip = self.clips.clip(num_frames, FRAME_SIZE, rng)
+            places = torch.full((num_frames, FRAME_SIZE, FRAME_SIZE, 2), torch.nan)
         else:
-            times = [frame / 16 for frame in range(self.num_frames)]
-            photo = rng.randrange(len(self.photos.photos))
-            clip = self.photos.clip(photo, sample_motion(rng), times, FRAME_SIZE, rng, self.window)
+            times = [frame / 16 for frame in range(num_frames)]
+            photo, motion = rng.randrange(len(self.photos.photos)), sample_motion(rng)
+            clip = self.photos.clip(photo, motion, times, FRAME_SIZE, rng)
+            places = offsets(sources(motion, times, FRAME_SIZE, FRAME_SIZE))
+        top, left = (rng.randrange(FRAME_SIZE - window + 1) for _ in range(2))
+        rows, columns = slice(top, top + window), slice(left, left + window)
         time, space, _ = EMBEDDED_FSAE.stride
-        side = self.window // space
-        cells = (EMBEDDED_FSAE.latent_channels, 1 + (self.num_frames - 1) // time, side, side)
-        return clip, LATENT_NOISE * torch.randn(cells, generator=torch.Generator().manual_seed(index))
+        cells = (EMBEDDED_FSAE.latent_channels, 1 + (num_frames - 1) // time, window // space, window // space)
+        noise = LATENT_NOISE * torch.randn(cells, generator=torch.Generator().manual_seed(index))
+        return clip[:, :, rows, columns], noise, places[:, rows, columns]
+
+
+def train_stage(model: Guided, stage: Stage, data: Path, output: Path, *, compiled: bool) -> Guided:
+    """Train `model` in place, from its weights or on from the stage's checkpoint; gives its moving average."""
+    dataset = MotionClips(data, stage)
+    settings = TrainingSettings(
+        kernel_rate=stage.kernel_rate,
+        other_rate=1e-3,
+        warmup_steps=20,
+        decay_steps=stage.decay_steps,
+        total_steps=stage.steps,
+        ema_decay=0.995,
+        save_every=100,
+    )
+
+    def loss(batch: Item) -> Tensor:
+        return model.loss(stage, *batch)
+
+    trainer = Trainer(
+        model, torch.compile(loss) if compiled else loss, settings, checkpoint=output / f"{stage.name}.pt"
+    )
+
+    def batches(first_step: int) -> Iterator[Item]:
+        order = range(first_step * stage.batch_size, stage.steps * stage.batch_size)
+        for frames, noise, places in DataLoader(dataset, stage.batch_size, sampler=order, num_workers=1):
+            yield frames.contiguous(memory_format=torch.channels_last_3d), noise, places
+
+    trainer.run(batches, output / f"{stage.name}.jsonl")
+    averaged: Guided = trainer.average.module
+    return averaged
+
+
+@torch.inference_mode()
+def latent_statistics(model: FSAE, dataset: MotionClips, num_clips: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every raw latent channel over training clips."""
+    latents = torch.cat([model.encode(dataset[-1 - index][0][None]) for index in range(num_clips)])
+    mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
-    parser.add_argument("output", type=Path, help="folder for the checkpoint, the log and the trained model")
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--decay-steps", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--num-frames", type=int, default=9)
-    parser.add_argument("--window", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--eager", action="store_true", help="do not compile (for tests)")
+    parser.add_argument("output", type=Path, help="folder for checkpoints, logs and the trained model")
+    parser.add_argument("--toy", action="store_true", help="two eager steps of every stage: does it run at all?")
     arguments = parser.parse_args()
 
+    torch.set_flush_denormal(True)  # a third of the time goes into numbers below 1e-38 otherwise
     torch.manual_seed(0)
-    model = FSAE(EMBEDDED_FSAE).to(memory_format=torch.channels_last_3d)
-    dataset = MotionClips(arguments.data, num_frames=arguments.num_frames, window=arguments.window)
-
-    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        return reconstruction_loss(model, *batch)
-
-    settings = TrainingSettings(
-        kernel_rate=0.02,
-        other_rate=1e-3,
-        warmup_steps=100,
-        decay_steps=arguments.decay_steps,
-        total_steps=arguments.steps,
-        ema_decay=0.998,
-        save_every=100,
-    )
-    trainer = Trainer(
-        model,
-        loss if arguments.eager else torch.compile(loss),
-        settings,
-        checkpoint=arguments.output / "training.pt",
-    )
-
-    def batches(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        size = arguments.batch_size
-        order = range(first_step * size, settings.total_steps * size)
-        for frames, noise in DataLoader(dataset, size, sampler=order, num_workers=arguments.workers):
-            yield frames.contiguous(memory_format=torch.channels_last_3d), noise
-
-    trainer.run(batches, arguments.output / "log.jsonl")
-    averaged = trainer.average.module
-    mean, std = latent_statistics(averaged, dataset)
-    averaged.config = replace(EMBEDDED_FSAE, latent_mean=mean, latent_std=std)
-    averaged.save_pretrained(arguments.output / "vae")
-
-
-@torch.inference_mode()
-def latent_statistics(
-    model: FSAE, dataset: MotionClips, num_clips: int = 256
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every raw latent channel over training clips."""
-    latents = torch.cat([model.encode(dataset[-1 - index][0][None]) for index in range(num_clips)])
-    mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
-    return tuple(mean.tolist()), tuple(std.tolist())
+    model = Guided()
+    first = MotionClips(arguments.data, STAGES[0])
+    initialise(model.autoencoder, torch.stack([first[-1 - index][0] for index in range(8)]))
+    model = model.to(memory_format=torch.channels_last_3d)
+    for planned in STAGES:
+        stage = replace(planned, steps=2, decay_steps=1) if arguments.toy else planned
+        # Compiling takes minutes, which only the last stage earns back.
+        compiled = stage.window == FRAME_SIZE and not arguments.toy
+        averaged = train_stage(model, stage, arguments.data, arguments.output, compiled=compiled)
+    autoencoder, count = averaged.autoencoder, 2 if arguments.toy else 128
+    mean, std = latent_statistics(autoencoder, MotionClips(arguments.data, STAGES[-1]), count)
+    autoencoder.config = replace(EMBEDDED_FSAE, latent_mean=mean, latent_std=std)
+    autoencoder.save_pretrained(arguments.output / "vae")
 
 
 if __name__ == "__main__":

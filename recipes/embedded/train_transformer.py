@@ -41,7 +41,7 @@ EMBEDDED_SAMPLING = Sampling(
 def transformer_config(*, layer_memory: bool) -> FSVideoDiTConfig:
     return FSVideoDiTConfig(
         patch_size=(1, 1, 1),
-        latent_channels=64,
+        latent_channels=128,
         mask_channels=1,
         width=192,
         num_heads=6,
@@ -100,13 +100,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
     parser.add_argument("output", type=Path, help="folder with vae/; gets the checkpoint, the log and pipeline/")
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch-size", type=int, default=48)
     parser.add_argument("--clips", type=int, default=4000, help="cached training clips")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--no-layer-memory", action="store_true", help="the same transformer without layer memory")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--toy", action="store_true", help="two steps on two clips: does it run at all?")
     arguments = parser.parse_args()
+    if arguments.toy:
+        arguments.steps, arguments.batch_size, arguments.clips = 2, 2, 2
 
     vae = FSAE.from_pretrained(arguments.output / "vae")
     latents, requests = cache_latents(vae, arguments.data, arguments.clips, arguments.output / "latents.pt")
@@ -114,7 +117,12 @@ def main() -> None:
     transformer = FSVideoDiT(transformer_config(layer_memory=not arguments.no_layer_memory))
     text_encoder = ByteTextEncoder(EMBEDDED_TEXT)
     config = TrainerConfig(
-        num_steps=arguments.steps, learning_rate=arguments.learning_rate, sigma_shift=2.0, compile=arguments.compile
+        num_steps=arguments.steps,
+        warmup_steps=min(100, arguments.steps),
+        learning_rate=arguments.learning_rate,
+        muon=True,
+        sigma_shift=2.0,
+        compile=arguments.compile,
     )
     null_ids, null_mask = padded_text([""])
     null = NullText(text=null_ids[0], mask=null_mask[0])
@@ -134,9 +142,10 @@ def main() -> None:
     trainer.run(batches(latents, requests, arguments.batch_size, trainer.step), on_step=on_step)
     trainer.save(checkpoint)
     with trainer.ema.applied():
+        transformer.lower_precision(torch.float16)
         pipe = FSVideoPipeline(
             autoencoder=vae.half(),
-            transformer=transformer.half(),
+            transformer=transformer,
             text_encoder=text_encoder.half(),
             sampling=EMBEDDED_SAMPLING,
         )

@@ -64,7 +64,8 @@ def test_every_installed_kind_has_a_graph_here() -> None:
 @pytest.mark.parametrize(
     ("mode", "reference", "injection"),
     [
-        ("causal", True, "relative"),
+        ("causal", True, "deformable"),
+        pytest.param("causal", True, "relative", marks=pytest.mark.slow),
         pytest.param("causal", False, None, marks=pytest.mark.slow),
         pytest.param("standard", True, "content", marks=pytest.mark.slow),
         pytest.param("lite", True, "linear", marks=pytest.mark.slow),

@@ -1,6 +1,7 @@
 import errno
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -55,8 +56,9 @@ def make(tiny):
 def all_tensors(trainer):
     yield from trainer.models.state_dict().values()
     yield from trainer.ema.averages.values()
-    for state in trainer.optimizer.state_dict()["state"].values():
-        yield from state.values()
+    for optimizer in trainer.optimizers:
+        for state in optimizer.state_dict()["state"].values():
+            yield from state.values()
     yield trainer.generator.get_state()
 
 
@@ -64,7 +66,9 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(all_tensors(one), all_tensors(other), strict=True))
 
 
-def test_resumed_run_equals_an_uninterrupted_one(make, tmp_path):
+@pytest.mark.parametrize("muon", [False, True])
+def test_resumed_run_equals_an_uninterrupted_one(make, tmp_path, muon):
+    make = partial(make, muon=muon)
     whole = make()
     whole.run(batches())
     first = make()
@@ -109,7 +113,7 @@ def test_learning_rates(make):
     assert rates[3] == pytest.approx(3e-3)
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert rates[-1] < 0.2e-3
-    by_parameter = {p: group for group in trainer.optimizer.param_groups for p in group["params"]}
+    by_parameter = {p: group for group in trainer.optimizers[0].param_groups for p in group["params"]}
     assert len(by_parameter) == len(list(trainer.models.parameters()))
     routers = [b.memory_router for b in trainer.transformer.blocks if b.memory_router is not None]
     router = by_parameter[routers[0].weight]
@@ -117,7 +121,21 @@ def test_learning_rates(make):
     assert router["lr"] == pytest.approx(10 * matrix["lr"])
     assert (router["weight_decay"], matrix["weight_decay"]) == (0.0, 0.01)
     assert by_parameter[trainer.transformer.time_projection.bias]["weight_decay"] == 0.0
-    assert trainer.optimizer.defaults["betas"] == (0.9, 0.95)
+    assert trainer.optimizers[0].defaults["betas"] == (0.9, 0.95)
+
+
+def test_muon_takes_the_matrices_of_the_blocks(make):
+    trainer, plain = make(muon=True), make()
+    adam, muon = trainer.optimizers
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in trainer.models.named_parameters() if id(p) in taken}
+    assert "transformer.blocks.0.ffn.linear_in.weight" in names
+    assert not any("router" in name or "modulation" in name or "embedding" in name for name in names)
+    assert len(taken) + sum(len(group["params"]) for group in adam.param_groups) == len(plain.ema.averages)
+    losses = []
+    trainer = make(muon=True, num_steps=60, learning_rate=1e-2)
+    trainer.run(itertools.repeat(draw_batch(0)), on_step=lambda report: losses.append(report.loss))
+    assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
 
 
 def test_gradients_are_clipped(make):

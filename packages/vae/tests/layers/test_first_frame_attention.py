@@ -13,7 +13,7 @@ from torch.nn import functional
 KINDS = ["content", "relative", "linear"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "deformable"])
 @torch.no_grad()
 def test_a_reference_changes_nothing_before_training(
     kind: str, tiny_config: Callable[..., object], build: Callable[..., FSAE], video: Callable[..., Tensor]

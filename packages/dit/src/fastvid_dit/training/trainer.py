@@ -36,6 +36,7 @@ class TrainerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
     router_rate_ratio: float = 10.0  # as LIMe trains its routers
+    muon: bool = False  # the blocks' matrices by Muon, at the same rates; AdamW for the rest
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
     sigma_mean: float = 0.0
@@ -118,7 +119,7 @@ class Trainer:
         if text_encoder is not None:
             parts["text_encoder"] = text_encoder
         self.models = nn.ModuleDict(parts)
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.models, config), betas=config.betas, fused=True)
+        self.optimizers = _build_optimizers(self.models, config)
         self.ema = MovingAverage(self.models, config.ema_decay)
         self.generator = torch.Generator().manual_seed(config.seed ^ SEED_MASK)
         self._forward: Callable[..., Tensor] = (
@@ -144,10 +145,11 @@ class Trainer:
         loss = self.loss(batch)
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"the loss of step {self.step} is {loss.item()}")
-        self.optimizer.zero_grad(set_to_none=True)
+        self.models.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         grad_norm = nn.utils.clip_grad_norm_(self.models.parameters(), self.config.max_grad_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.ema.update(self.step)
         self.step += 1
         seconds = time.perf_counter() - started
@@ -195,7 +197,7 @@ class Trainer:
             "step": self.step,
             "models": self.models.state_dict(),
             "ema": self.ema.averages,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "generator": self.generator.get_state(),
         }
         try:
@@ -208,7 +210,8 @@ class Trainer:
         """Go on from a file of `save`; the models and the configuration are those of the saved run."""
         state = torch.load(path, weights_only=True, map_location="cpu")
         self.models.load_state_dict(state["models"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         for name, average in self.ema.averages.items():
             average.copy_(state["ema"][name])
         self.generator.set_state(state["generator"])
@@ -222,7 +225,7 @@ class Trainer:
             warmup_steps=config.warmup_steps,
             final_ratio=config.final_rate_ratio,
         )
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = config.learning_rate * group["rate_ratio"] * factor
         return config.learning_rate * factor
 
@@ -241,13 +244,24 @@ class Trainer:
         return text, mask
 
 
-def _parameter_groups(models: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:
+def _build_optimizers(models: nn.Module, config: TrainerConfig) -> list[torch.optim.Optimizer]:
     """Matrices decay; vectors do not; routers learn faster and do not decay."""
-    routers = [value for name, value in models.named_parameters() if "memory_router" in name]
-    rest = [value for name, value in models.named_parameters() if "memory_router" not in name]
+    named = dict(models.named_parameters())
+    routers = [name for name in named if "memory_router" in name]
+    linears = [f"{name}.weight" for name, module in models.named_modules() if isinstance(module, nn.Linear)]
+    muon = [name for name in linears if config.muon and ".blocks." in name and name not in routers]
+    rest = [name for name in named if name not in {*routers, *muon}]
     groups = [
-        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": config.weight_decay, "rate_ratio": 1.0},
-        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0, "rate_ratio": 1.0},
-        {"params": routers, "weight_decay": 0.0, "rate_ratio": config.router_rate_ratio},
+        {"params": [named[name] for name in rest if named[name].dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [named[name] for name in rest if named[name].dim() < 2], "weight_decay": 0.0},
+        {"params": [named[name] for name in routers], "weight_decay": 0.0, "rate_ratio": config.router_rate_ratio},
     ]
-    return [{"lr": config.learning_rate, **group} for group in groups if group["params"]]
+    groups = [{"lr": config.learning_rate, "rate_ratio": 1.0, **group} for group in groups if group["params"]]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=config.betas, fused=True)]
+    if muon:
+        matrices = {"params": [named[name] for name in muon], "lr": config.learning_rate, "rate_ratio": 1.0}
+        # Scaled so that an update is as large as AdamW's, whose rate and decay it can then share.
+        optimizers.append(
+            torch.optim.Muon([matrices], weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimizers

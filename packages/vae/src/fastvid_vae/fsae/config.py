@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
 
-from fastvid_vae.layers.first_frame_attention import InjectionKind
-
 DecoderMode = Literal["causal", "standard", "lite"]
 StageKind = Literal["conv", "attention"]
+InjectionKind = Literal["content", "relative", "linear", "deformable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +18,7 @@ class FSAEConfig:
         stage_kinds: `conv` (residual convolution blocks) or `attention` (EfficientViT blocks), per stage.
         encoder_widths, decoder_widths: channels per stage.
         encoder_depths, decoder_depths: blocks per stage.
-        temporal_stages: stages whose down- and upsampling also halves and doubles time.
+        temporal_stages: consecutive stages whose down- and upsampling also halves and doubles time.
         head_width: channels of one linear-attention head.
         affine_norm: pixel norm with weight and bias (as DC-AE) or without (as ProGAN).
         decoder_mode: which frames a decoder convolution sees: `causal`, `standard` (centred) or `lite` (group-causal).
@@ -70,16 +69,14 @@ class FSAEConfig:
             raise ValueError(f"`decoder_mode` is {self.decoder_mode!r}; expected 'causal', 'standard' or 'lite'")
 
     def _check_temporal_stages(self) -> None:
-        count = len(self.temporal_stages)
-        if self.temporal_stages != tuple(range(count)) or count >= len(self.stage_kinds):
-            raise ValueError(f"`temporal_stages` is {self.temporal_stages}; expected the first stages in order, (0, 1)")
+        first = min(self.temporal_stages, default=0)
+        consecutive = tuple(range(first, first + len(self.temporal_stages)))
+        if first < 0 or self.temporal_stages != consecutive or first + len(consecutive) >= len(self.stage_kinds):
+            raise ValueError(
+                f"`temporal_stages` is {self.temporal_stages}; expected consecutive stages before the last, as (0, 1)"
+            )
 
     def _check_injection(self) -> None:
-        if any(self.injection[: len(self.temporal_stages)]):
-            raise ValueError(
-                f"`injection` is {self.injection}; stages that still compress time ({self.temporal_stages}) hold no "
-                "feature of the first frame alone, so theirs must be None"
-            )
         head = self.injection_head_width
         for kind, *widths in zip(self.injection, self.encoder_widths, self.decoder_widths, strict=True):
             if kind and (widths[0] != widths[1] or widths[0] % head):

@@ -7,8 +7,9 @@ from einops import repeat
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastvid_vae.fsae.config import FSAEConfig
+from fastvid_vae.fsae.config import FSAEConfig, InjectionKind
 from fastvid_vae.fsae.encoder import build_blocks
+from fastvid_vae.layers.deformable_attention import DeformableFirstFrameAttention
 from fastvid_vae.layers.first_frame_attention import FirstFrameAttention
 from fastvid_vae.layers.noise import Noise
 from fastvid_vae.layers.norm import PixelNorm
@@ -34,9 +35,7 @@ class Decoder(nn.Module):
         )
         self.injections = nn.ModuleDict(
             {
-                str(stage): FirstFrameAttention(
-                    widths[stage], head_width=config.injection_head_width, kind=kind, affine_norm=config.affine_norm
-                )
+                str(stage): _injection(config, stage, kind)
                 for stage, kind in enumerate(config.injection)
                 if kind is not None
             }
@@ -60,6 +59,13 @@ class Decoder(nn.Module):
                 x = block(x, stream, noise)
         frames: Tensor = self.conv_out(functional.relu(self.norm_out(x)), stream)
         return frames
+
+
+def _injection(config: FSAEConfig, stage: int, kind: InjectionKind) -> nn.Module:
+    width, head, affine = config.decoder_widths[stage], config.injection_head_width, config.affine_norm
+    if kind == "deformable":
+        return DeformableFirstFrameAttention(width, head_width=head, affine_norm=affine)
+    return FirstFrameAttention(width, head_width=head, kind=kind, affine_norm=affine)
 
 
 def _conv_builder(config: FSAEConfig, stage: int) -> ConvBuilder:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from fastvid_vae.layers.linear_attention import relu_linear_attention
 from fastvid_vae.layers.norm import PixelNorm
 
-InjectionKind = Literal["content", "relative", "linear"]
+DenseKind = Literal["content", "relative", "linear"]
 
 
 class FirstFrameAttention(nn.Module):
@@ -21,7 +21,7 @@ class FirstFrameAttention(nn.Module):
     offset from it when the scene moves. The paper does not say which; `content` is our reading for the full-size model.
     """
 
-    def __init__(self, channels: int, *, head_width: int, kind: InjectionKind, affine_norm: bool) -> None:
+    def __init__(self, channels: int, *, head_width: int, kind: DenseKind, affine_norm: bool) -> None:
         super().__init__()
         self.kind = kind
         self.heads = channels // head_width

@@ -1,9 +1,13 @@
 """Losses of the autoencoders."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from fastvid_vae.fsae.model import FSAE
+from fastvid_vae.layers.deformable_attention import Look
 from fastvid_vae.layers.noise import Noise
 from fastvid_vae.layers.stream import Stream
 
@@ -21,9 +25,57 @@ def reconstruction_loss(
     Source: FSVideo, section 2.2, stage 1. LPIPS, which the paper adds, needs a pretrained network and is left out here.
     """
     latents, features = model.encoder(frames, Stream())
+    return decoding_loss(model, latents, features, frames, latent_noise)
+
+
+def decoding_loss(
+    model: FSAE,
+    latents: Float[Tensor, "b c t h w"],
+    features: Sequence[Tensor],
+    frames: Float[Tensor, "b 3 T H W"],
+    latent_noise: Float[Tensor, "b c t h w"],
+    offsets: Float[Tensor, "b T H W 2"] | None = None,
+    offset_weight: float = 0.0,
+) -> Float[Tensor, ""]:
+    """`reconstruction_loss` from what the encoder gave, and with an error for where deformable heads look.
+
+    Args:
+        latents, features: of `model.encoder`.
+        frames, latent_noise: as above.
+        offsets: (x, y) from every pixel to the place in frame 0 that it shows, in pixels, where that is known (a camera
+            motion over a photo); NaN where it is not. Heads that are told learn where to look in hundreds of steps; by
+            the pixels alone they hardly do, for what they would find elsewhere is no better than what they see here.
+        offset_weight: of the mean distance, in pixels, between where they look and where the pixel comes from.
+    """
+    looks: list[Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda *args: looks.append(args[-1][0]))
+        for module in model.decoder.modules()
+        if offsets is not None and isinstance(module, Look)
+    ]
     spread = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
     # The encoder is causal: its features of frame 0 are those of the first frame alone.
     first = [feature[:, :, :1] for feature in features]
     decoded = model.decoder(latents + latent_noise * spread, first, Stream(), Noise("off", 0.0, None))
+    for hook in hooks:
+        hook.remove()
     loss: Tensor = (decoded - frames).abs().mean()
+    if offsets is not None:
+        loss = loss + offset_weight * sum(offset_error(look, offsets) for look in looks)
     return loss
+
+
+def offset_error(look: Float[Tensor, "b t h w n 2"], offsets: Float[Tensor, "b T H W 2"]) -> Float[Tensor, ""]:
+    """Mean distance in pixels between where heads look and where the content is, over places where that is known.
+
+    A cell that stands for several pixels and frames should look at the mean of theirs, in the last of its frames.
+    """
+    ratio = offsets.shape[2] // look.shape[2]
+    if look.shape[1] != offsets.shape[1]:
+        step = (offsets.shape[1] - 1) // (look.shape[1] - 1)
+        offsets = offsets[:, ::step]
+    target = functional.avg_pool3d(offsets.permute(0, 4, 1, 2, 3), (1, ratio, ratio)).permute(0, 2, 3, 4, 1)
+    known = target[..., :1].isfinite()
+    miss = (ratio * look - target.nan_to_num().unsqueeze(-2)).square().sum(-1).add(1e-4).sqrt()
+    error: Tensor = (miss * known).sum() / (known.sum() * miss.shape[-1]).clamp_min(1)
+    return error

@@ -1,0 +1,94 @@
+"""The recipes of the embedded model run from photos and clips to a scored pipeline folder, and start as they claim."""
+
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from fastvid_vae import FSAE
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "recipes" / "embedded"))
+
+import data  # noqa: E402  # the recipes are scripts that import one another by their folder
+import evaluate  # noqa: E402
+import train_autoencoder  # noqa: E402
+import train_transformer  # noqa: E402
+from initialise import filter_bank, initialise  # noqa: E402
+
+
+@pytest.fixture
+def material(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two photos and two clips, one of each for training and for validation."""
+    folder = tmp_path / "data"
+    (folder / "photos").mkdir(parents=True)
+    (folder / "clips").mkdir()
+    split: dict[str, dict[str, list[str]]] = {"photos": {}, "clips": {}}
+    for part, photo in (("train", "meadow"), ("validation", "dandelion")):
+        with Image.open(ROOT / "examples" / "assets" / f"{photo}.jpg") as image:
+            image.convert("RGB").resize((320, 240)).save(folder / "photos" / f"{part}.png")
+        split["photos"][part] = [f"{part}.png"]
+        write_clip(folder / "clips" / f"{part}.mp4")
+        split["clips"][part] = [f"{part}.mp4"]
+    monkeypatch.setattr(data, "SPLIT", split)
+    return folder
+
+
+def write_clip(path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (20, 160, 200, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(8))
+        stream.width, stream.height, stream.pix_fmt = 200, 160, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_the_first_layer_tells_change_from_brightness() -> None:
+    bank = filter_bank(16).flatten(1)
+    assert bank.shape == (16, 81)
+    similarity = torch.nn.functional.normalize(bank) @ torch.nn.functional.normalize(bank).T
+    torch.testing.assert_close(similarity, torch.eye(16))
+    assert (bank[:3].sum(dim=1) - 1).abs().max() < 1e-6
+    assert bank[3:].sum(dim=1).abs().max() < 1e-6
+
+
+@torch.no_grad()
+def test_the_model_starts_as_a_still_video(material: Path) -> None:
+    torch.manual_seed(0)
+    clips = train_autoencoder.MotionClips(material, train_autoencoder.STAGES[0])
+    model = FSAE(train_autoencoder.EMBEDDED_FSAE)
+    initialise(model, torch.stack([clips[index][0] for index in range(4)]))
+    seen: list[torch.Tensor] = []
+    model.decoder.norm_out.register_forward_hook(lambda *args: seen.append(args[1][0]))
+    frames = clips[7][0][None]
+    model.decode(model.encode(frames), reference=frames[:, :, 0])
+    features = torch.cat([seen[0][0].flatten(1), torch.ones(1, seen[0][0, 0].numel())]).T
+    first = frames[0, :, :1].expand_as(frames[0]).flatten(1).T
+    error = (features @ torch.linalg.lstsq(features, first).solution - first).square().mean()
+    assert error < 0.1 * first.var(dim=0).mean()  # the last layer can read the first frame off every frame
+
+
+@pytest.mark.slow
+def test_from_photos_to_scores(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "run"
+
+    def run(script: object, *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["script", *arguments])
+        script.main()  # type: ignore[attr-defined]  # a module
+
+    for _ in range(2):  # the second time everything is there already
+        run(train_autoencoder, str(material), str(output), "--toy")
+        run(train_transformer, str(material), str(output), "--toy")
+    assert torch.load(output / "frames.pt", weights_only=True)["step"] == 2
+    scores = tmp_path / "scores.json"
+    run(evaluate, str(material), "--model", str(output / "pipeline_memory"), "--photos", "1", "--output", str(scores))
+    table = json.loads(scores.read_text())
+    assert {"photos", "real clips"} == set(table["reconstruction"])
+    assert {"the camera holds still", "mean of the eight moving", "paraphrases", "pairs"} <= set(table["video"])
+    assert table["video"]["the camera holds still"]["static"] > 60  # the truth is the first frame

@@ -1,7 +1,7 @@
 """Train the embedded autoencoder on random camera motions over photos and on real clips. Resumes where it was killed.
 
-In three stages: the encoder learns to see motion, the whole learns to reconstruct small windows of short clips, which
-are cheap and many, and then whole frames of whole clips, as it will be used.
+In four stages: the encoder learns to see motion in short clips, then in whole ones; the whole model learns to
+reconstruct small windows, which are cheap and many, and then whole frames, as it will be used.
 """
 
 import argparse
@@ -22,21 +22,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 EMBEDDED_FSAE = FSAEConfig(
-    latent_channels=128,
-    stage_kinds=("conv", "conv", "conv", "conv", "attention", "attention"),
-    encoder_widths=(16, 32, 64, 128, 128, 128),
-    decoder_widths=(16, 32, 64, 128, 128, 128),
-    encoder_depths=(0, 1, 2, 0, 1, 1),
-    decoder_depths=(0, 0, 1, 1, 1, 1),
+    latent_channels=64,
+    stage_kinds=("conv", "conv", "conv", "conv", "attention"),
+    encoder_widths=(16, 32, 64, 128, 128),
+    decoder_widths=(16, 32, 64, 128, 128),
+    encoder_depths=(0, 1, 2, 1, 1),
+    decoder_depths=(0, 0, 1, 1, 2),
     temporal_stages=(1, 2),
     head_width=32,
     affine_norm=True,
     decoder_mode="causal",
-    injection=("deformable", "deformable", "deformable", "relative", "relative", None),
+    injection=("deformable", "deformable", "deformable", "relative", "relative"),
     injection_head_width=16,
     noise_weight=0.0,
-    latent_mean=(0.0,) * 128,
-    latent_std=(1.0,) * 128,
+    latent_mean=(0.0,) * 64,
+    latent_std=(1.0,) * 64,
 )
 LATENT_NOISE = 0.2
 FRAME_SIZE = 128
@@ -51,9 +51,11 @@ class Stage:
     """One stage of the training.
 
     Attributes:
-        steps, decay_steps, batch_size: as usual.
+        name: of its checkpoint and its log.
+        steps, decay_steps: in all, and at its end with falling learning rates.
+        batch_size: clips a step.
         num_frames, window: of a clip; the window is cut out of frames of 128 pixels.
-        kernel_rate: learning rate of the kernels.
+        kernel_rate, other_rate: learning rates, see `TrainingSettings`.
         motion_weight: of the error in pixels of where things are seen to come from.
         reconstruct: train the decoder too, on the pixels' error.
         clip_share: how many clips are real ones, whose motion is not known.
@@ -66,27 +68,30 @@ class Stage:
     num_frames: int
     window: int
     kernel_rate: float
+    other_rate: float
     motion_weight: float
     reconstruct: bool
     clip_share: float
 
 
+# The rates of the first two stages fall to zero: at a constant rate twice the error is left, and what is built on the
+# encoder is built on noise.
 STAGES = (
     Stage(
-        name="motion", steps=700, decay_steps=250, batch_size=8, num_frames=5, window=64,
-        kernel_rate=0.01, motion_weight=1.0, reconstruct=False, clip_share=0.0,
+        name="motion", steps=700, decay_steps=300, batch_size=8, num_frames=5, window=64,
+        kernel_rate=0.01, other_rate=1e-3, motion_weight=1.0, reconstruct=False, clip_share=0.0,
     ),
     Stage(
-        name="windows", steps=250, decay_steps=10, batch_size=8, num_frames=9, window=64,
-        kernel_rate=0.006, motion_weight=0.03, reconstruct=True, clip_share=0.25,
+        name="long_motion", steps=300, decay_steps=250, batch_size=8, num_frames=17, window=64,
+        kernel_rate=0.006, other_rate=1e-3, motion_weight=1.0, reconstruct=False, clip_share=0.0,
     ),
     Stage(
-        name="long", steps=400, decay_steps=1, batch_size=4, num_frames=17, window=64,
-        kernel_rate=0.006, motion_weight=0.03, reconstruct=True, clip_share=0.25,
+        name="windows", steps=1500, decay_steps=0, batch_size=4, num_frames=17, window=64,
+        kernel_rate=0.004, other_rate=5e-4, motion_weight=0.03, reconstruct=True, clip_share=0.25,
     ),
     Stage(
-        name="frames", steps=2200, decay_steps=900, batch_size=1, num_frames=17, window=128,
-        kernel_rate=0.005, motion_weight=0.01, reconstruct=True, clip_share=0.25,
+        name="frames", steps=2500, decay_steps=2000, batch_size=1, num_frames=17, window=128,
+        kernel_rate=0.003, other_rate=3e-4, motion_weight=0.015, reconstruct=True, clip_share=0.3,
     ),
 )  # fmt: skip
 
@@ -156,7 +161,7 @@ def train_stage(model: Guided, stage: Stage, data: Path, output: Path, *, compil
     dataset = MotionClips(data, stage)
     settings = TrainingSettings(
         kernel_rate=stage.kernel_rate,
-        other_rate=1e-3,
+        other_rate=stage.other_rate,
         warmup_steps=20,
         decay_steps=stage.decay_steps,
         total_steps=stage.steps,
@@ -204,9 +209,8 @@ def main() -> None:
     model = model.to(memory_format=torch.channels_last_3d)
     for planned in STAGES:
         stage = replace(planned, steps=2, decay_steps=1) if arguments.toy else planned
-        # Compiling takes minutes, which only the last stage earns back.
-        compiled = stage.window == FRAME_SIZE and not arguments.toy
-        averaged = train_stage(model, stage, arguments.data, arguments.output, compiled=compiled)
+        # Compiling takes minutes, which only long stages earn back.
+        averaged = train_stage(model, stage, arguments.data, arguments.output, compiled=stage.steps >= 1000)
     autoencoder, count = averaged.autoencoder, 2 if arguments.toy else 128
     mean, std = latent_statistics(autoencoder, MotionClips(arguments.data, STAGES[-1]), count)
     autoencoder.config = replace(EMBEDDED_FSAE, latent_mean=mean, latent_std=std)

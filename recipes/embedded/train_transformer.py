@@ -41,7 +41,7 @@ EMBEDDED_SAMPLING = Sampling(
 def transformer_config(*, layer_memory: bool) -> FSVideoDiTConfig:
     return FSVideoDiTConfig(
         patch_size=(1, 1, 1),
-        latent_channels=128,
+        latent_channels=64,
         mask_channels=1,
         width=192,
         num_heads=6,

@@ -38,3 +38,16 @@ def test_parameters_without_a_gradient_stay() -> None:
     optimizer.step()
     assert torch.equal(kernel, torch.ones_like(kernel))
     assert not optimizer.state
+
+
+def test_kernels_keep_their_norm_and_zero_ones_may_grow() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.nn.Parameter(0.1 * torch.randn(8, 4, 1, 3, 3, generator=generator))
+    zero = torch.nn.Parameter(torch.zeros(8, 4, 1, 1, 1))
+    before, optimizer = kernel.detach().clone(), Muon([kernel, zero], lr=0.3)
+    for _ in range(5):
+        kernel.grad, zero.grad = torch.randn_like(kernel), torch.randn_like(zero)
+        optimizer.step()
+    assert kernel.norm().item() == pytest.approx(before.norm().item(), rel=1e-5)
+    assert (kernel - before).norm() > 0.5 * before.norm()
+    assert zero.norm() > 0.3

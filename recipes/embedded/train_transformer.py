@@ -6,6 +6,7 @@ Reads the autoencoder that train_autoencoder.py left in the output folder. Resum
 import argparse
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -149,7 +150,9 @@ def main() -> None:
             text_encoder=text_encoder.half(),
             sampling=EMBEDDED_SAMPLING,
         )
-        pipe.save_pretrained(arguments.output / f"pipeline_{name}")
+        folder = arguments.output / f"pipeline_{name}"
+        shutil.rmtree(folder, ignore_errors=True)  # what an earlier run of this script left
+        pipe.save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ Wan's, from the same weights.
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -19,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +24,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from fastvid_dit import FSVIDEO_14B, FSVideoDiT, FSVideoDiTConfig
 from fastvid_dit.conversion.wan_diffusers import invert
+from provenance import provenance
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[1]
 WAN = "WanTransformer3DModel"  # what ratios are relative to
 PLAIN = "FSVideoDiT without layer memory"
 MEMORY = "FSVideoDiT with layer memory"
@@ -207,34 +204,6 @@ def ratio_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def provenance(setting: Setting) -> dict[str, Any]:
-    """What is needed to judge the numbers, and to repeat them."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout.strip()
-    return {
-        "question": "dit_vs_wan",
-        "commit": commit,
-        "uncommitted_changes": bool(changed),
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in ("torch", "diffusers", "fastvid-dit")},
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if setting.device == "cuda" else cpu_name(),
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "weights": "random",
-        "warm_up": WARM_UP,
-        "setting": asdict(setting),
-        "largest_relative_difference_to_wan_without_layer_memory": parity(setting),
-    }
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-blocks", type=int, default=12)
@@ -261,7 +230,12 @@ def main() -> None:
     for name in MODELS:
         print(name, file=sys.stderr)
         results.append(measure_apart(name, setting))
-    line = json.dumps(provenance(setting) | {"results": results})
+    facts = provenance("dit_vs_wan", ("torch", "diffusers", "fastvid-dit"), setting.device) | {
+        "warm_up": WARM_UP,
+        "setting": asdict(setting),
+        "largest_relative_difference_to_wan_without_layer_memory": parity(setting),
+    }
+    line = json.dumps(facts | {"results": results})
     table = ratio_table(results)
     print(line)
     print(table, file=sys.stderr)

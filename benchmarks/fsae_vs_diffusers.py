@@ -10,7 +10,6 @@ full size. Random weights say nothing about quality: the latent elements stand b
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -18,14 +17,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import provenance
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[1]
 OURS = "FSAE lite"  # what ratios are relative to
 WARM_UP = 1
 WIDTHS = (128, 256, 512, 512, 1024, 1024, 2048)  # of DC-AE at 64 x, and of FSAE, which inflates it
@@ -251,33 +249,6 @@ def with_ratio(found: dict[tuple[str, str], dict[str, Any]], name: str, directio
     return f"{value:{form}}" + (f" ({value / ours:.2f}x)" if ours else "")
 
 
-def provenance(setting: Setting) -> dict[str, Any]:
-    """What is needed to judge the numbers, and to repeat them."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout.strip()
-    packages = ("torch", "diffusers", "fastvid-vae")
-    return {
-        "question": "fsae_vs_diffusers",
-        "commit": commit,
-        "uncommitted_changes": bool(changed),
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in packages},
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if setting.device == "cuda" else cpu_name(),
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
-        "weights": "random",
-        "warm_up": WARM_UP,
-        "setting": asdict(setting),
-    }
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-frames", type=int, default=17, help="1 + 8k, which all of them take")
@@ -305,7 +276,11 @@ def main() -> None:
         for direction in ("encode", "decode"):
             print(f"{name}, {direction}", file=sys.stderr)
             results.append(measure_apart(name, direction, setting))
-    line = json.dumps(provenance(setting) | {"results": results})
+    facts = provenance("fsae_vs_diffusers", ("torch", "diffusers", "fastvid-vae"), setting.device) | {
+        "warm_up": WARM_UP,
+        "setting": asdict(setting),
+    }
+    line = json.dumps(facts | {"results": results})
     table = ratio_table(results)
     print(line)
     print(table, file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import pytest
 import torch
-from fastvid_pipelines import cli
+from fastvid_pipelines import cli, image_to_video
 from fastvid_pipelines.commands import generate as generation
 from fastvid_pipelines.errors import CheckpointError, MissingPackageError, NonFiniteError
 from fastvid_pipelines.types import LatentVideo, Step
@@ -430,3 +430,14 @@ def test_a_bar_on_a_terminal_and_nothing_elsewhere(monkeypatch: pytest.MonkeyPat
                 step = Step(index=index, num_steps=3, sigma=1.0, next_sigma=0.5)
                 on_step_end(step, LatentVideo(latents=torch.zeros(1, 1, 1, 1, 1), positions=torch.zeros(3, 1, 1, 1)))
         assert ("denoise" in screen.getvalue() and "3/3" in screen.getvalue()) == terminal
+
+
+def test_without_an_embedded_model_generate_refuses_and_writes_nothing(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_to_video, "embedded_folder", lambda: tmp_path / "embedded")
+    output = tmp_path / "out.mp4"
+    result = CliRunner().invoke(cli.app, ["generate", str(photo), "--prompt", "zoom", "--output", str(output)])
+    assert result.exit_code == 2
+    assert "no embedded model in this installation" in result.output
+    assert not list(tmp_path.glob("out.*"))

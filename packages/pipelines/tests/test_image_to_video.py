@@ -228,5 +228,5 @@ def test_in_low_precision_the_video_stays_close(photo: Path) -> None:
 
 def test_default_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_to_video, "embedded_folder", lambda: tmp_path / "embedded")
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(ValueError, match=r"no embedded model in this installation .*name the folder of another model"):
         FSVideoPipeline.default()

@@ -13,6 +13,7 @@ from typing import Any, Literal, NotRequired, Required, Self, TypedDict, Unpack,
 import torch
 
 from fastvid_pipelines import pipeline_folder
+from fastvid_pipelines.errors import CheckpointError
 from fastvid_pipelines.interfaces import Accelerator, Autoencoder, ImageEncoder, TextEncoder, Transformer
 from fastvid_pipelines.photo_io import ImageInput, fit_photo, load_photo, to_frame
 from fastvid_pipelines.sampling.solvers import METHODS
@@ -227,7 +228,7 @@ class FSVideoPipeline:
     @classmethod
     def default(cls, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Self:
         """The small model that comes with this package: camera motions, made for 17 frames of 128x128."""
-        return cls.from_pretrained(embedded_folder(), dtype=dtype, device=device)
+        return cls.from_pretrained(embedded_model(), dtype=dtype, device=device)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write a new folder in the layout of diffusers, which appears whole or not at all."""
@@ -257,6 +258,21 @@ class Overrides(TypedDict, total=False):
 def embedded_folder() -> Path:
     """Where the model that comes with this package lies."""
     return Path(str(files("fastvid_pipelines"))) / "embedded"
+
+
+def embedded_model() -> Path:
+    """`embedded_folder`, where there is one.
+
+    Raises:
+        CheckpointError: this installation has none; says how to name another model.
+    """
+    folder = embedded_folder()
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"no embedded model in this installation ({folder} is missing): name the folder of another model, by "
+            "`--model` on the command line or with `from_pretrained`"
+        )
+    return folder
 
 
 def _check_fit(autoencoder: Autoencoder, transformer: Transformer, image_encoder: ImageEncoder | None) -> None:

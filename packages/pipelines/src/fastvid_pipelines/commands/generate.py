@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastvid_pipelines import discovery, pipeline_folder, provenance
 from fastvid_pipelines.commands.arguments import output_files, parse_device, parse_dtype
-from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_folder
+from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_model
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.stages.denoise import StepCallback
@@ -50,7 +50,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     photo = load_photo(options.image)
     torch_device, torch_dtype = parse_device(options.device), parse_dtype(options.dtype)
     accelerator = None if options.accelerate is None else discovery.find(discovery.ACCELERATORS, options.accelerate)()
-    folder = pipeline_folder.find(options.model or embedded_folder(), revision=None, local_files_only=False)
+    folder = pipeline_folder.find(options.model or embedded_model(), revision=None, local_files_only=False)
     pipeline = FSVideoPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
     full_request = pipeline.request(**request)
     check_mp4_size(full_request.sampling.height, full_request.sampling.width)

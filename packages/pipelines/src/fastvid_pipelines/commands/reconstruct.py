@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastvid_pipelines import pipeline_folder, provenance
 from fastvid_pipelines.commands.arguments import output_files, parse_device, parse_dtype
-from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_folder
+from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_model
 from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet
@@ -42,7 +42,7 @@ def reconstruct(
     torch_device, torch_dtype = parse_device(device), parse_dtype(dtype)
     source = read_video(video, max_frames=num_frames)
     original = _even(source.frames)
-    folder = pipeline_folder.find(model or embedded_folder(), revision=None, local_files_only=False)
+    folder = pipeline_folder.find(model or embedded_model(), revision=None, local_files_only=False)
     autoencoder = pipeline_folder.load_autoencoder(
         folder, FSVideoPipeline.__name__, dtype=torch_dtype, device=torch_device
     )

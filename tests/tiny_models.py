@@ -45,7 +45,7 @@ TRANSFORMER = FSVideoDiTConfig(
     memory_norm="post",
 )
 
-TEXT_ENCODER = ByteTextEncoderConfig(width=16, depth=1, heads=2, max_bytes=96)
+TEXT_ENCODER = ByteTextEncoderConfig(width=16, num_layers=1, num_heads=2, max_bytes=96)
 
 SAMPLING = Sampling(
     num_frames=5,

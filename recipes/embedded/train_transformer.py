@@ -26,7 +26,7 @@ FRAME_SIZE = 128
 NUM_FRAMES = 17
 PROMPT_BYTES = 96
 
-EMBEDDED_TEXT = ByteTextEncoderConfig(width=128, depth=2, heads=4, max_bytes=128)
+EMBEDDED_TEXT = ByteTextEncoderConfig(width=128, num_layers=2, num_heads=4, max_bytes=128)
 EMBEDDED_SAMPLING = Sampling(
     num_frames=NUM_FRAMES,
     height=FRAME_SIZE,

@@ -190,7 +190,7 @@ SAMPLING = Sampling(
 
 def build_text_encoder(seed: int = 0) -> ByteTextEncoder:
     torch.manual_seed(seed)
-    return ByteTextEncoder(ByteTextEncoderConfig(width=8, depth=1, heads=2, max_bytes=64)).eval()
+    return ByteTextEncoder(ByteTextEncoderConfig(width=8, num_layers=1, num_heads=2, max_bytes=64)).eval()
 
 
 def build_pipeline(seed: int = 0) -> FSVideoPipeline:

@@ -63,11 +63,11 @@ def test_without_the_check_nan_weights_would_be_read(folder: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values.pop("depth"), "depth: Field required"),
+        (lambda values: values.pop("num_layers"), "num_layers: Field required"),
         (lambda values: values.update(colour=1), "colour: Unexpected keyword argument"),
-        (lambda values: values.update(depth="two"), "depth: Input should be a valid integer"),
-        (lambda values: values.update(depth=True), "depth: Input should be a valid integer"),
-        (lambda values: values.update(depth=10**9), "`depth` is 1000000000; expected 1 to 256"),
+        (lambda values: values.update(num_layers="two"), "num_layers: Input should be a valid integer"),
+        (lambda values: values.update(num_layers=True), "num_layers: Input should be a valid integer"),
+        (lambda values: values.update(num_layers=10**9), "`num_layers` is 1000000000; expected 1 to 256"),
         (lambda values: values.pop("_class_name"), "describes None"),
     ],
     ids=["missing", "unknown", "text", "bool", "huge", "class"],

@@ -5,7 +5,7 @@ import torch
 from fastvid_pipelines.encoders.byte import PAD, ByteTextEncoder, ByteTextEncoderConfig, tokenize
 from fastvid_pipelines.errors import CheckpointError
 
-CONFIG = ByteTextEncoderConfig(width=12, depth=2, heads=3, max_bytes=32)
+CONFIG = ByteTextEncoderConfig(width=12, num_layers=2, num_heads=3, max_bytes=32)
 
 
 @pytest.fixture
@@ -64,11 +64,15 @@ def test_too_long_and_empty_inputs_are_refused(encoder: ByteTextEncoder) -> None
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"width": 13}, "multiple of `heads` 3.*12 and 15"), ({"depth": 0}, "`depth` is 0"), ({"max_bytes": -1}, "-1")],
+    [
+        ({"width": 13}, "multiple of `num_heads` 3.*12 and 15"),
+        ({"num_layers": 0}, "`num_layers` is 0"),
+        ({"max_bytes": -1}, "-1"),
+    ],
 )
 def test_bad_configurations_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ByteTextEncoderConfig(**({"width": 12, "depth": 2, "heads": 3, "max_bytes": 32} | change))
+        ByteTextEncoderConfig(**({"width": 12, "num_layers": 2, "num_heads": 3, "max_bytes": 32} | change))
 
 
 @torch.inference_mode()

@@ -28,20 +28,20 @@ class ByteTextEncoderConfig:
     """Width of the tokens, number of blocks, heads of each, and the longest prompt in bytes."""
 
     width: int
-    depth: int
-    heads: int
+    num_layers: int
+    num_heads: int
     max_bytes: int
 
     def __post_init__(self) -> None:
         check_count("width", self.width, 1, 16384)
-        check_count("depth", self.depth, 1, 256)
-        check_count("heads", self.heads, 1, 256)
+        check_count("num_layers", self.num_layers, 1, 256)
+        check_count("num_heads", self.num_heads, 1, 256)
         check_count("max_bytes", self.max_bytes, 1, 65536)
-        if self.width % self.heads:
-            below = self.width // self.heads * self.heads
+        if self.width % self.num_heads:
+            below = self.width // self.num_heads * self.num_heads
             raise ValueError(
-                f"`width` is {self.width}; expected a multiple of `heads` {self.heads} "
-                f"(nearest legal values: {below or self.heads} and {below + self.heads})"
+                f"`width` is {self.width}; expected a multiple of `num_heads` {self.num_heads} "
+                f"(nearest legal values: {below or self.num_heads} and {below + self.num_heads})"
             )
 
 
@@ -51,16 +51,16 @@ class ByteTextEncoder(nn.Module):
     def __init__(self, config: ByteTextEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.bytes = nn.Embedding(VOCABULARY, config.width)
-        self.places = nn.Embedding(config.max_bytes, config.width)
-        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
+        self.token_embedding = nn.Embedding(VOCABULARY, config.width)
+        self.position_embedding = nn.Embedding(config.max_bytes, config.width)
+        self.blocks = nn.ModuleList(Block(config.width, config.num_heads) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width)
-        nn.init.normal_(self.bytes.weight, std=0.02)
-        nn.init.normal_(self.places.weight, std=0.02)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.position_embedding.weight, std=0.02)
 
     def forward(self, byte_ids: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """Tokens of the bytes; padded places are zero and change nothing elsewhere."""
-        x = self.bytes(byte_ids) + self.places.weight[: byte_ids.shape[1]]
+        x = self.token_embedding(byte_ids) + self.position_embedding.weight[: byte_ids.shape[1]]
         for block in self.blocks:
             x = block(x, mask)
         features: Tensor = self.norm(x) * mask.unsqueeze(-1)
@@ -73,7 +73,7 @@ class ByteTextEncoder(nn.Module):
             ValueError: a prompt of more than `max_bytes` bytes.
         """
         byte_ids, mask = tokenize(prompts, self.config.max_bytes)
-        device = self.bytes.weight.device
+        device = self.token_embedding.weight.device
         byte_ids, mask = byte_ids.to(device), mask.to(device)
         return TextFeatures(tokens=self(byte_ids, mask), mask=mask)
 
@@ -112,9 +112,9 @@ class ByteTextEncoder(nn.Module):
 class Block(nn.Module):
     """Self-attention, then a feed-forward network of four times the width."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(width)
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
@@ -124,7 +124,10 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         q, k, v = rearrange(
-            self.to_qkv(self.attention_norm(x)), "b l (three heads e) -> three b heads l e", three=3, heads=self.heads
+            self.to_qkv(self.attention_norm(x)),
+            "b l (three heads e) -> three b heads l e",
+            three=3,
+            heads=self.num_heads,
         )
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=rearrange(mask, "b l -> b 1 1 l"))
         x = x + self.to_out(rearrange(attended, "b heads l e -> b l (heads e)"))

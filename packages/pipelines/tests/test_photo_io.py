@@ -112,6 +112,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     Image.new("RGB", (16000, 1)).save(strip)
     floating = folder / "floating.tiff"
     Image.new("F", (32, 32)).save(floating)
+    exif = folder / "exif.png"
+    picture().save(exif, exif=b"Exif\0\0II*\0")  # ends where its first offset should stand
     return {
         "missing": (folder / "nowhere.jpg", "no such file"),
         "folder": (folder, "no such file"),
@@ -120,15 +122,23 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut": (cut, "damaged or cut off"),
         "1x1": (one, r"`image` is 1x1 pixels; each side needs at least 16 \(nearest legal size: 16x16\)"),
         "strip": (strip, "16000x1 pixels"),
-        "floating": (floating, "floating-point"),
+        "floating": (floating, "holds floating-point"),
+        "exif": (exif, "damaged or cut off"),
     }
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "text", "empty", "cut", "1x1", "strip", "floating"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "empty", "cut", "1x1", "strip", "floating", "exif"])
 def test_bad_files_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     path, message = bad_files(tmp_path)[kind]
-    with pytest.raises(ValueError, match=f"`image` .*{message}|{message}"):
+    with pytest.raises(ValueError, match=f"^`image` .*{message}|^{message}"):
         load_photo(path)
+
+
+@pytest.mark.parametrize("kind", ["cut", "exif"])
+def test_damage_in_a_picture_that_pil_opened_is_refused_alike(tmp_path: Path, kind: str) -> None:
+    path, message = bad_files(tmp_path)[kind]
+    with Image.open(path) as opened, pytest.raises(ValueError, match=f"`image` is a picture of PIL, .*{message}"):
+        load_photo(opened)
 
 
 @pytest.mark.parametrize("limit", [1000, 2000])
@@ -177,6 +187,13 @@ def test_sheet_shows_every_frame_once() -> None:
     sheet = np.asarray(contact_sheet(frames))
     assert {int(value) for value in np.unique(sheet)} == {index * 10 for index in range(17)} | {255}
     assert sheet.shape == (3 * 12 + 4, 6 * 14 + 4, 3)
+
+
+def test_large_frames_are_small_on_the_sheet() -> None:
+    frames = np.broadcast_to(np.array([200, 100, 50], dtype=np.uint8), (2, 720, 1280, 3))
+    sheet = contact_sheet(frames)
+    assert sheet.size == (2 * (455 + 4) + 4, 256 + 8)
+    assert sheet.getpixel((100, 100)) == (200, 100, 50)
 
 
 def test_sheet_of_one_frame_and_of_many() -> None:

@@ -2,7 +2,11 @@
 
 import logging
 import os
+import struct
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +22,13 @@ logger = logging.getLogger(__name__)
 
 ImageInput = str | os.PathLike[str] | Image.Image | UInt8[np.ndarray, "H W 3"] | Float[Tensor, "3 H W"]
 
+DECODING_ERRORS = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError),  # what decoders raise on a damaged file
+    *(struct.error, zlib.error),
+)
 SHEET_COLUMNS = 6
 SHEET_GAP = 4
+SHEET_FRAME_HEIGHT = 256  # at most
 
 
 def load_photo(image: ImageInput) -> Image.Image:
@@ -36,7 +45,8 @@ def load_photo(image: ImageInput) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         picture = _open(Path(image))
     elif isinstance(image, Image.Image):
-        picture = _convert(image)
+        with _decoding("`image` is a picture of PIL"):
+            picture = _decode(image)
     elif isinstance(image, np.ndarray):
         picture = _from_array(image)
     elif isinstance(image, Tensor):
@@ -45,6 +55,8 @@ def load_photo(image: ImageInput) -> Image.Image:
         raise ValueError(
             f"`image` is of type {type(image).__name__}; expected a path, a PIL image, an array or a tensor"
         )
+    if picture.mode != "RGB":
+        picture = _from_deep(picture)
     if min(picture.size) < SMALLEST_SIDE:
         raise ValueError(
             f"`image` is {picture.width}x{picture.height} pixels; each side needs at least {SMALLEST_SIDE} "
@@ -68,41 +80,51 @@ def to_frame(picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
 
 
 def contact_sheet(frames: UInt8[np.ndarray, "T H W 3"]) -> Image.Image:
-    """All frames on one white sheet, in reading order; of a long video as many, evenly spaced, as fill six rows."""
+    """All frames on one white sheet, in reading order; of a long video as many, evenly spaced, as fill six rows.
+
+    Large frames become at most 256 pixels high.
+    """
     count = min(len(frames), SHEET_COLUMNS * SHEET_COLUMNS)
     chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
     columns = min(SHEET_COLUMNS, count)
     rows = -(-count // columns)
-    height, width = frames.shape[1] + SHEET_GAP, frames.shape[2] + SHEET_GAP
-    sheet = np.full((rows * height + SHEET_GAP, columns * width + SHEET_GAP, 3), 255, dtype=np.uint8)
-    for index, frame in enumerate(chosen):
-        top, left = SHEET_GAP + index // columns * height, SHEET_GAP + index % columns * width
-        sheet[top : top + frame.shape[0], left : left + frame.shape[1]] = frame
-    return Image.fromarray(sheet)
+    pictures = [Image.fromarray(frame) for frame in chosen]
+    for picture in pictures:
+        picture.thumbnail((picture.width, SHEET_FRAME_HEIGHT))
+    width, height = pictures[0].width + SHEET_GAP, pictures[0].height + SHEET_GAP
+    sheet = Image.new("RGB", (columns * width + SHEET_GAP, rows * height + SHEET_GAP), "white")
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (SHEET_GAP + index % columns * width, SHEET_GAP + index // columns * height))
+    return sheet
 
 
 def _open(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"`image` is {str(path)!r}: no such file")
+    with _decoding(f"`image` is {str(path)!r}"), Image.open(path) as opened:
+        return _decode(opened)
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Turn all that decoders raise into one kind of error, which begins with `what`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                return _convert(opened)
+            yield
     except UnidentifiedImageError as error:
-        raise ValueError(
-            f"`image` is {str(path)!r}, which is no picture that can be read (JPEG, PNG, WebP, ...)"
-        ) from error
+        raise ValueError(f"{what}, which is no picture that can be read (JPEG, PNG, WebP, ...)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"`image` is {str(path)!r}, which has too many pixels: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what decoders raise on a damaged file
-        raise ValueError(f"`image` is {str(path)!r}, which is damaged or cut off: {error}") from error
+        raise ValueError(f"{what}, which has too many pixels: {error}") from error
+    except DECODING_ERRORS as error:
+        raise ValueError(f"{what}, which is damaged or cut off: {error}") from error
 
 
-def _convert(picture: Image.Image) -> Image.Image:
+def _decode(picture: Image.Image) -> Image.Image:
+    """Upright and without transparency; RGB, but for grey of more than 8 bits."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        return _from_deep(picture)
+        return picture
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")

@@ -43,7 +43,10 @@ def poison(state: dict[str, torch.Tensor]) -> None:
         (lambda state: state.pop("norm.weight"), "missing tensors norm.weight, unexpected tensors none"),
         (lambda state: state.update(more=torch.zeros(1)), "missing tensors none, unexpected tensors more"),
         (lambda state: state.update({"norm.weight": torch.zeros(9)}), r"norm.weight \(9,\), expected \(8,\)"),
-        (lambda state: state.update({"norm.weight": torch.zeros(8, dtype=torch.int64)}), r"expected one of F64, F32"),
+        (
+            lambda state: state.update({"norm.weight": torch.zeros(8, dtype=torch.int64)}),
+            r"not floating point norm.weight \(I64\)",
+        ),
         (poison, "NaN or infinity in norm.weight"),
     ],
     ids=["missing", "extra", "misshapen", "integer", "nan"],

@@ -27,7 +27,7 @@ INDEX_NAME = "model_index.json"
 WEIGHTS_NAME = "model.safetensors"
 LARGEST_JSON = 16 * 2**20
 NAMES_SHOWN = 10
-STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 Config = TypeVar("Config")
 
@@ -104,17 +104,6 @@ def build_record(values: dict[str, Any], record_class: type[Config], where: str)
         raise CheckpointError(f"{where}: {'; '.join(faults)}") from error
 
 
-def stored_dtype(folder: Path) -> torch.dtype:
-    """The dtype of the weights in a part's folder."""
-    kinds = {kind for kind, _ in _read_header(folder / WEIGHTS_NAME).values()}
-    if len(kinds) != 1 or not kinds <= STORED_DTYPES.keys():
-        raise CheckpointError(
-            f"{folder / WEIGHTS_NAME} holds tensors of {_some(sorted(kinds))}; "
-            f"expected one of {', '.join(STORED_DTYPES)}"
-        )
-    return STORED_DTYPES[kinds.pop()]
-
-
 def load_weights(model: nn.Module, folder: Path, *, device: torch.device | str | None) -> None:
     """Fill a model built on the meta device, after the file's header has shown that every tensor fits."""
     file = folder / WEIGHTS_NAME
@@ -128,7 +117,7 @@ def load_weights(model: nn.Module, folder: Path, *, device: torch.device | str |
     ]
     if misshapen:
         raise CheckpointError(f"{file}: misshapen tensors {_some(misshapen)}")
-    strange = [f"{name} ({kind})" for name, (kind, _) in header.items() if kind not in STORED_DTYPES]
+    strange = [f"{name} ({kind})" for name, (kind, _) in header.items() if kind not in FLOAT_DTYPES]
     if strange:
         raise CheckpointError(f"{file}: tensors that are not floating point {_some(strange)}")
     model.to_empty(device=device or "cpu")

@@ -83,10 +83,12 @@ def test_saved_and_read_back_it_is_the_same(encoder: ByteTextEncoder, tmp_path: 
     assert not again.training
 
 
-def test_weights_keep_the_stored_dtype_or_take_the_wanted_one(encoder: ByteTextEncoder, tmp_path: Path) -> None:
+def test_weights_take_the_wanted_dtype_and_float32_where_none_is_named(
+    encoder: ByteTextEncoder, tmp_path: Path
+) -> None:
     encoder.half().save_pretrained(tmp_path / "half")
-    assert ByteTextEncoder.from_pretrained(tmp_path / "half").norm.weight.dtype == torch.float16
-    assert ByteTextEncoder.from_pretrained(tmp_path / "half", dtype=torch.float32).norm.weight.dtype == torch.float32
+    assert ByteTextEncoder.from_pretrained(tmp_path / "half").norm.weight.dtype == torch.float32
+    assert ByteTextEncoder.from_pretrained(tmp_path / "half", dtype=torch.float16).norm.weight.dtype == torch.float16
 
 
 def test_a_folder_of_something_else_is_refused(encoder: ByteTextEncoder, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Against Wan's own pipeline in diffusers, with tiny random models."""
 
+import json
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,7 @@ NORM = "encoder.final_layer_norm.weight"
         (lambda state: state.pop(NORM), f"missing_keys: {NORM}"),
         (lambda state: state.update(more=torch.zeros(1)), "unexpected_keys: more"),
         (lambda state: state[NORM].fill_(float("nan")), f"NaN or infinity in {NORM}"),
-        (lambda state: state.update({NORM: torch.zeros(3)}), "`path_or_repo_id` is"),
+        (lambda state: state.update({NORM: torch.zeros(3)}), f"mismatched_keys: .*{NORM}"),
     ],
     ids=["missing", "extra", "nan", "misshapen"],
 )
@@ -113,6 +115,71 @@ def test_damaged_weights_are_refused(encoder: T5TextEncoder, tmp_path: Path, cha
     save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=message):
         T5TextEncoder.from_pretrained(tmp_path / "encoder")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: struct.pack("<Q", 2**63) + b"{}",
+        lambda content: b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.",
+        lambda content: b"PK\x03\x04" + b"\x00" * 100,
+    ],
+    ids=["cut", "empty", "2^63", "pickle", "zip"],
+)
+def test_hostile_weights_are_refused_and_run_nothing(
+    encoder: T5TextEncoder, tmp_path: Path, damage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    encoder.save_pretrained(tmp_path / "encoder")
+    file = tmp_path / "encoder" / "model" / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match="`path_or_repo_id` is"):
+        T5TextEncoder.from_pretrained(tmp_path / "encoder")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "foreign"),
+    [
+        ("model/config.json", {"model_type": "foreign", "auto_map": {"AutoConfig": "foreign.Config"}}),
+        (
+            "tokenizer/tokenizer_config.json",
+            {"tokenizer_class": "Foreign", "auto_map": {"AutoTokenizer": ["foreign.Foreign", None]}},
+        ),
+    ],
+    ids=["model", "tokenizer"],
+)
+def test_code_in_a_folder_is_never_run_and_nobody_is_asked(
+    encoder: T5TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, foreign: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    encoder.save_pretrained(tmp_path / "encoder")
+    config = tmp_path / "encoder" / file
+    config.write_text(json.dumps(json.loads(config.read_text()) | foreign))
+    ran = tmp_path / "ran"
+    (config.parent / "foreign.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    with pytest.raises(CheckpointError, match="`path_or_repo_id` is"):
+        T5TextEncoder.from_pretrained(tmp_path / "encoder")
+    assert not ran.exists()
+
+
+def test_want_of_memory_is_no_damage(encoder: T5TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    encoder.save_pretrained(tmp_path / "encoder")
+    monkeypatch.setattr(UMT5EncoderModel, "from_pretrained", fail)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        T5TextEncoder.from_pretrained(tmp_path / "encoder")
+
+
+def test_without_a_dtype_the_weights_are_float32(encoder: T5TextEncoder, tmp_path: Path) -> None:
+    encoder.model.to(torch.bfloat16)
+    encoder.save_pretrained(tmp_path / "encoder")
+    assert T5TextEncoder.from_pretrained(tmp_path / "encoder").model.dtype == torch.float32
 
 
 def test_a_folder_without_a_tokenizer_is_refused(encoder: T5TextEncoder, tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ class ByteTextEncoder(nn.Module):
     ) -> Self:
         """Read a folder that `save_pretrained` wrote, here or on the hub.
 
+        Args:
+            dtype: of the weights; None: float32.
         Raises:
             CheckpointError: a key of the configuration or a tensor is missing, unknown, misshapen or not finite.
         """
@@ -99,9 +101,7 @@ class ByteTextEncoder(nn.Module):
         config = checkpoint.read_config(folder, ByteTextEncoderConfig, cls.__name__)
         with torch.device("meta"):
             encoder = cls(config)
-        if dtype is None:
-            dtype = checkpoint.stored_dtype(folder)
-        checkpoint.load_weights(encoder.to(dtype), folder, device=device)
+        checkpoint.load_weights(encoder.to(dtype or torch.float32), folder, device=device)
         return encoder.eval()
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:

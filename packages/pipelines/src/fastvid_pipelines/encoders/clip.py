@@ -47,6 +47,8 @@ class CLIPImageEncoder:
     ) -> Self:
         """Read the vision tower as Wan's repositories in the diffusers layout hold it.
 
+        Args:
+            dtype: of the weights; None: float32.
         Raises:
             CheckpointError: it is missing, damaged or incomplete.
         """
@@ -74,6 +76,8 @@ class CLIPImageEncoder:
     ) -> Self:
         """Read a folder that `save_pretrained` wrote, here or on the hub.
 
+        Args:
+            dtype: of the weights; None: float32.
         Raises:
             CheckpointError: something in the folder is missing, unknown or damaged.
         """

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from fastvid_pipelines.errors import CheckpointError
 
@@ -21,15 +22,21 @@ def load_pretrained(
     """A model of `model_class`, in evaluation mode.
 
     Args:
+        dtype: of the weights; None: float32.
         hub: `subfolder`, `revision`, `local_files_only`, as transformers names them.
     Raises:
         CheckpointError: the folder is missing or damaged, or its tensors are not those of the model.
     """
     try:
         model, report = model_class.from_pretrained(
-            path_or_repo_id, use_safetensors=True, dtype=dtype, output_loading_info=True, **hub
+            path_or_repo_id,
+            use_safetensors=True,
+            dtype=dtype or torch.float32,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+            output_loading_info=True,
+            **hub,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"`path_or_repo_id` is {str(path_or_repo_id)!r}: {error}") from error
     faults = [f"{kind}: {', '.join(sorted(map(str, report[kind]))[:10])}" for kind in REPORTED if report[kind]]
     damaged = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]

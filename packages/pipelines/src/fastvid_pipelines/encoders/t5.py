@@ -74,14 +74,17 @@ class T5TextEncoder:
     ) -> Self:
         """Read model and tokenizer as Wan's repositories in the diffusers layout hold them.
 
+        Args:
+            dtype: of the weights; None: float32.
         Raises:
             CheckpointError: one of them is missing or damaged, or the model is neither T5 nor UMT5.
         """
         path = os.fspath(path_or_repo_id)
         hub: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+        own_code = hub | {"trust_remote_code": False}
         try:
-            kind = AutoConfig.from_pretrained(path, subfolder=model_subfolder, **hub).model_type
-            tokenizer = AutoTokenizer.from_pretrained(path, subfolder=tokenizer_subfolder, **hub)
+            kind = AutoConfig.from_pretrained(path, subfolder=model_subfolder, **own_code).model_type
+            tokenizer = AutoTokenizer.from_pretrained(path, subfolder=tokenizer_subfolder, **own_code)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"`path_or_repo_id` is {path!r}: {error}") from error
         if kind not in MODEL_CLASSES:
@@ -104,6 +107,8 @@ class T5TextEncoder:
     ) -> Self:
         """Read a folder that `save_pretrained` wrote, here or on the hub.
 
+        Args:
+            dtype: of the weights; None: float32.
         Raises:
             CheckpointError: something in the folder is missing, unknown or damaged.
         """

@@ -26,6 +26,10 @@ shapes:
 test package *args:
     uv run pytest "packages/{{package}}" {{args}}
 
+# The tests that take minutes: export and compilation in every mode, the recipes and the benchmarks at toy size.
+slow *args:
+    uv run pytest -m "slow and not gpu and not weights" {{args}}
+
 # Build each named package (all without a name) as a wheel and test it in an environment of its own.
 alone *packages:
     uv run .ci/alone.py {{packages}}
@@ -38,11 +42,16 @@ example number *args:
 bench name *args:
     uv run python benchmarks/{{name}}.py {{args}}
 
-# Train the embedded model's parts in turn; run again after a kill, it goes on.
+# Where photos and clips are, and where training leaves its checkpoints.
+data := env("FASTVID_DATA", "../shared/data")
+runs := env("FASTVID_RUNS", "runs/embedded")
+
+# Train the embedded model's parts in turn, then its transformer without layer memory; after a kill it goes on.
 train-embedded *args:
-    uv run python recipes/embedded/train_autoencoder.py {{args}}
-    uv run python recipes/embedded/train_transformer.py {{args}}
+    uv run python recipes/embedded/train_autoencoder.py {{data}} {{runs}}
+    uv run python recipes/embedded/train_transformer.py {{data}} {{runs}} {{args}}
+    uv run python recipes/embedded/train_transformer.py {{data}} {{runs}} --no-layer-memory {{args}}
 
 # Print the embedded model's scores on validation photos and clips.
 eval-embedded *args:
-    uv run python recipes/embedded/evaluate.py {{args}}
+    uv run python recipes/embedded/evaluate.py {{data}} {{args}}

@@ -144,6 +144,8 @@ def measure(name: str, setting: Setting) -> dict[str, Any]:
     """One model, in this process."""
     model, forward = prepare(name, setting)
     given, device = draw_inputs(setting), torch.device(setting.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # building in float32 is no part of the call
     seconds = []
     for _ in range(WARM_UP + setting.runs):
         start = time.perf_counter()

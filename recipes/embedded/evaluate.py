@@ -9,6 +9,8 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -70,18 +72,18 @@ def reconstruction_table(autoencoder: torch.nn.Module, photos: Photos, clips: Cl
 def video_scores(
     generate: Callable[[Tensor, str], Tensor],
     photos: Photos,
-    prompts: Sequence[tuple[str, str, Motion]],
+    prompts: Callable[[int], list[tuple[str, str, Motion]]],
     num_photos: int,
 ) -> dict[str, dict[str, float]]:
     """Per row name: mean PSNR over visible pixels, the static baseline, and how often the motion is the one asked for.
 
     Args:
         generate: photo (3, H, W) and prompt to frames (3, T, H, W) in [-1, 1].
-        prompts: row name, prompt and what it asks for.
+        prompts: photo index to row name, prompt and what it asks for.
     """
     rows: dict[str, dict[str, list[float]]] = {}
     for index in range(num_photos):
-        for name, prompt, motion in prompts:
+        for name, prompt, motion in prompts(index):
             truth, mask = photos.centred(index, motion, TIMES, SIZE)
             frames = generate(truth[:, 0], prompt)
             row = rows.setdefault(name, {"psnr": [], "static": [], "accuracy": []})
@@ -102,9 +104,9 @@ def nearest_motion(frames: Tensor, photos: Photos, index: int, asked: Motion) ->
     return candidates[scores.index(max(scores))]
 
 
-def prompts_of(kind: str) -> list[tuple[str, str, Motion]]:
-    """Row name, prompt and motion: the nine plain sentences, or one draw of every other way to ask."""
-    rng = random.Random(kind)
+def prompts_of(kind: str, index: int) -> list[tuple[str, str, Motion]]:
+    """Row name, prompt and motion: the nine plain sentences, or for every photo another draw of ways to ask."""
+    rng = random.Random(f"{kind} {index}")
     if kind == "plain":
         return [(name, name, motion) for name, motion in MOTIONS.items()]
     moving = {name: motion for name, motion in MOTIONS.items() if name != STILL}
@@ -114,14 +116,89 @@ def prompts_of(kind: str) -> list[tuple[str, str, Motion]]:
         strength = 0.5 if kind == "slowly" else 1.5
         return [(kind, canonical(name, strength), motion.times(strength)) for name, motion in moving.items()]
     names = list(moving)
-    chosen = [(rng.choice(names[0:4]), rng.choice(names[4:8])) for _ in range(8)]
+    axes = [names[i : i + 2] for i in range(0, len(names), 2)]
+    chosen = [[rng.choice(axis) for axis in rng.sample(axes, 2)] for _ in range(8)]
     return [(kind, pair(one, two, 1.0, rng), moving[one].plus(moving[two])) for one, two in chosen]
+
+
+@torch.inference_mode()
+def velocity_error(pipe: FSVideoPipeline, photos: Photos, num_photos: int) -> float:
+    """Root mean square error of the transformer's velocity at nine noise levels: its loss, on validation photos."""
+    errors = []
+    for index in range(num_photos):
+        prompts = list(MOTIONS)
+        clips = [photos.centred(index, MOTIONS[name], TIMES, SIZE)[0] for name in prompts]
+        latents = torch.cat([pipe.autoencoder.encode(clip[None]) for clip in clips])
+        text = pipe.text_encoder.encode(prompts)
+        sigma = torch.linspace(0.1, 0.9, len(prompts)).roll(index)  # every prompt at every level in nine photos
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(index))
+        share = sigma.view(-1, 1, 1, 1, 1)
+        condition = pipe.transformer.first_frame_condition(latents[:, :, :1], latents.shape[2])
+        noisy = (1 - share) * latents + share * noise
+        velocity = pipe.transformer(noisy, 1000 * sigma, text.tokens, text.mask, condition=condition)
+        errors.append((velocity - (noise - latents)).square().mean().sqrt().item())
+    return round(sum(errors) / len(errors), 4)
+
+
+def generator_of(pipe: FSVideoPipeline) -> Callable[[Tensor, str], Tensor]:
+    """Photo and prompt to frames, at the pipeline's defaults and seed 0."""
+
+    def generate(photo: Tensor, prompt: str) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return pipe(image=photo, prompt=prompt, generator=generator, output_type="pt").frames[0]
+
+    return generate
+
+
+def moving_mean(video: dict[str, dict[str, float]], *, still: bool = False) -> dict[str, float]:
+    """Mean of the rows of the eight moving prompts, or of all nine."""
+    rows = [video[name] for name in MOTIONS if still or name != STILL]
+    return {score: mean([row[score] for row in rows]) for score in rows[0]}
+
+
+def score(
+    pipe: FSVideoPipeline, photos: Photos, clips: Clips, num_photos: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The whole table."""
+    generate = generator_of(pipe)
+    video = video_scores(generate, photos, partial(prompts_of, "plain"), num_photos)
+    video |= {"eight moving": moving_mean(video), "all nine": moving_mean(video, still=True)}
+    for kind in ("paraphrases", "slowly", "quickly", "pairs"):
+        video |= video_scores(generate, photos, partial(prompts_of, kind), max(1, num_photos // 3))
+    return {"reconstruction": reconstruction_table(pipe.autoencoder, photos, clips), "video": video}
+
+
+def ablation(
+    pipe: FSVideoPipeline, plain: FSVideoPipeline, photos: Photos, num_photos: int, psnr_with_memory: float
+) -> dict[str, dict[str, float]]:
+    """Loss and PSNR of the eight moving prompts with layer memory and without."""
+    video = video_scores(generator_of(plain), photos, partial(prompts_of, "plain"), num_photos)
+    return {
+        "layer memory": {"loss": velocity_error(pipe, photos, num_photos), "psnr": psnr_with_memory},
+        "no layer memory": {"loss": velocity_error(plain, photos, num_photos), "psnr": moving_mean(video)["psnr"]},
+    }
+
+
+def table(report: dict[str, dict[str, dict[str, float]]]) -> str:
+    lines = [f"{'reconstruction, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'bicubic':>9s}"]
+    for name, row in report["reconstruction"].items():
+        lines.append(f"{name:38s}{row['autoencoder']:8.2f}{row['static']:8.2f}{row['bicubic 8x']:9.2f}")
+    lines += ["", f"{'video, visible pixels, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'gain':>7s}{'motion %':>10s}"]
+    for name, row in report["video"].items():
+        gain = row["psnr"] - row["static"]
+        lines.append(f"{name:38s}{row['psnr']:8.2f}{row['static']:8.2f}{gain:7.2f}{row['accuracy']:10.1f}")
+    if "layer memory" in report:
+        lines += ["", f"{'layer memory, same steps and seed':38s}{'loss':>8s}{'PSNR':>8s}"]
+        for name, row in report["layer memory"].items():
+            lines.append(f"{name:38s}{row['loss']:8.4f}{row['psnr']:8.2f}")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
     parser.add_argument("--model", type=Path, help="a pipeline folder; the embedded model where it is not given")
+    parser.add_argument("--without-memory", type=Path, help="the pipeline folder of the same without layer memory")
     parser.add_argument("--photos", type=int, default=36, help="how many validation photos")
     parser.add_argument("--output", type=Path, help="also write the scores as JSON here")
     arguments = parser.parse_args()
@@ -129,30 +206,15 @@ def main() -> None:
     pipe = FSVideoPipeline.from_pretrained(arguments.model) if arguments.model else FSVideoPipeline.default()
     photos, clips = Photos(arguments.data, "validation"), Clips(arguments.data, "validation", short_side=SIZE)
     num_photos = min(arguments.photos, len(photos.names))
-
-    def generate(photo: Tensor, prompt: str) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return pipe(image=photo, prompt=prompt, generator=generator, output_type="pt").frames[0]
-
-    report: dict[str, object] = {"reconstruction": reconstruction_table(pipe.autoencoder, photos, clips)}
-    video = video_scores(generate, photos, prompts_of("plain"), num_photos)
-    moving = [row for name, row in video.items() if name != STILL]
-    video["mean of the eight moving"] = {
-        key: mean([row[key] for row in moving]) for key in ("psnr", "static", "accuracy")
-    }
-    for kind in ("paraphrases", "slowly", "quickly", "pairs"):
-        video |= video_scores(generate, photos, prompts_of(kind), max(1, num_photos // 3))
-    report["video"] = video
-    print(f"{'reconstruction, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'bicubic':>9s}")
-    for name, row in report["reconstruction"].items():
-        print(f"{name:38s}{row['autoencoder']:8.2f}{row['static']:8.2f}{row['bicubic 8x']:9.2f}")
-    print(f"\n{'video, visible pixels, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'gain':>7s}{'motion %':>10s}")
-    for name, row in video.items():
-        print(
-            f"{name:38s}{row['psnr']:8.2f}{row['static']:8.2f}{row['psnr'] - row['static']:7.2f}{row['accuracy']:10.1f}"
-        )
+    report = score(pipe, photos, clips, num_photos)
+    if arguments.without_memory:
+        plain = FSVideoPipeline.from_pretrained(arguments.without_memory)
+        psnr_with_memory = report["video"]["eight moving"]["psnr"]
+        report["layer memory"] = ablation(pipe, plain, photos, num_photos, psnr_with_memory)
+    print(table(report))
     if arguments.output:
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        facts = {"photos": num_photos, "sampling": asdict(pipe.sampling), "torch": torch.__version__}
+        arguments.output.write_text(json.dumps(facts | report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ frame, louder than what comes from the latents, so that the model starts as a st
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from fastvid_vae import FSAE
@@ -27,24 +29,33 @@ QUIET = 0.3
 
 
 @torch.no_grad()
-def initialise(model: FSAE, clips: Tensor) -> None:
-    """Set the weights of a new model from a few clips (b, 3, T, H, W) in [-1, 1]."""
+def initialise_encoder(model: FSAE, clips: Tensor) -> None:
+    """Set the weights of a new encoder from a few clips (b, 3, T, H, W) in [-1, 1]."""
     first = model.encoder.conv_in
     assert first.bias is not None  # as every first convolution
     first.weight.copy_(filter_bank(first.out_channels))
     first.bias.zero_()
     first.weight.div_(_spread(first(clips, Stream())))
-    _start_with_the_first_frame(model)
+    with _unit_variance(model.encoder, but=[first]):
+        model.encoder(clips, Stream())
 
-    hooks = [
-        module.register_forward_hook(_to_unit_variance)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv3d)
-        and module not in (first, model.decoder.conv_out)
-        and ".injections." not in name
-    ]
+
+@torch.no_grad()
+def initialise_decoder(model: FSAE, clips: Tensor) -> None:
+    """Set the weights of a new decoder, but for where its latents come from, which is learned with the encoder."""
+    _start_with_the_first_frame(model)
     latents, features = model.encoder(clips, Stream())
-    model.decoder(latents, [feature[:, :, :1] for feature in features], Stream(), Noise("off", 0.0, None))
+    kept = [model.decoder.place, model.decoder.conv_out, *model.decoder.injections.modules()]
+    with _unit_variance(model.decoder, but=kept):
+        model.decoder(latents, [feature[:, :, :1] for feature in features], Stream(), Noise("off", 0.0, None))
+
+
+@contextmanager
+def _unit_variance(part: nn.Module, *, but: Sequence[nn.Module | None]) -> Iterator[None]:
+    """In this context a forward pass scales every convolution to unit variance, but for these."""
+    layers = [module for module in part.modules() if isinstance(module, nn.Conv3d) and module not in but]
+    hooks = [layer.register_forward_hook(_to_unit_variance) for layer in layers]
+    yield
     for hook in hooks:
         hook.remove()
 

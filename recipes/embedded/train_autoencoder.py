@@ -1,7 +1,7 @@
 """Train the embedded autoencoder on random camera motions over photos and on real clips. Resumes where it was killed.
 
-In four stages: the encoder learns to see motion in short clips, then in whole ones; the whole model learns to
-reconstruct small windows, which are cheap and many, and then whole frames, as it will be used.
+In three stages: the encoder learns to see motion in short clips, then in whole ones; then the whole model learns to
+reconstruct.
 """
 
 import argparse
@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 from camera_motion import offsets, sample_motion, sources
 from data import Clips, Photos
+from einops import rearrange
 from fastvid_vae import FSAE, FSAEConfig
 from fastvid_vae.layers.stream import Stream
-from fastvid_vae.training.losses import decoding_loss, offset_error
+from fastvid_vae.training.losses import add_latent_noise, decoding_loss, offset_error
 from fastvid_vae.training.trainer import Trainer, TrainingSettings
-from initialise import initialise
+from initialise import initialise_decoder, initialise_encoder
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 EMBEDDED_FSAE = FSAEConfig(
@@ -32,7 +34,7 @@ EMBEDDED_FSAE = FSAEConfig(
     head_width=32,
     affine_norm=True,
     decoder_mode="causal",
-    injection=("deformable", "deformable", "deformable", "relative", "relative"),
+    injection=("deformable",) * 5,
     injection_head_width=16,
     noise_weight=0.0,
     latent_mean=(0.0,) * 64,
@@ -56,7 +58,7 @@ class Stage:
         batch_size: clips a step.
         num_frames, window: of a clip; the window is cut out of frames of 128 pixels.
         kernel_rate, other_rate: learning rates, see `TrainingSettings`.
-        motion_weight: of the error in pixels of where things are seen to come from.
+        guidance_weight: of what the probes and the decoder's heads are told.
         reconstruct: train the decoder too, on the pixels' error.
         clip_share: how many clips are real ones, whose motion is not known.
     """
@@ -69,7 +71,7 @@ class Stage:
     window: int
     kernel_rate: float
     other_rate: float
-    motion_weight: float
+    guidance_weight: float
     reconstruct: bool
     clip_share: float
 
@@ -79,56 +81,61 @@ class Stage:
 STAGES = (
     Stage(
         name="motion", steps=700, decay_steps=300, batch_size=8, num_frames=5, window=64,
-        kernel_rate=0.01, other_rate=1e-3, motion_weight=1.0, reconstruct=False, clip_share=0.0,
+        kernel_rate=0.01, other_rate=1e-3, guidance_weight=1.0, reconstruct=False, clip_share=0.0,
     ),
     Stage(
         name="long_motion", steps=300, decay_steps=250, batch_size=8, num_frames=17, window=64,
-        kernel_rate=0.006, other_rate=1e-3, motion_weight=1.0, reconstruct=False, clip_share=0.0,
+        kernel_rate=0.006, other_rate=1e-3, guidance_weight=1.0, reconstruct=False, clip_share=0.0,
     ),
     Stage(
-        name="windows", steps=1500, decay_steps=0, batch_size=4, num_frames=17, window=64,
-        kernel_rate=0.004, other_rate=5e-4, motion_weight=0.03, reconstruct=True, clip_share=0.25,
-    ),
-    Stage(
-        name="frames", steps=2500, decay_steps=2000, batch_size=1, num_frames=17, window=128,
-        kernel_rate=0.003, other_rate=3e-4, motion_weight=0.015, reconstruct=True, clip_share=0.3,
+        name="frames", steps=3000, decay_steps=2700, batch_size=1, num_frames=17, window=128,
+        kernel_rate=0.003, other_rate=5e-4, guidance_weight=0.03, reconstruct=True, clip_share=0.25,
     ),
 )  # fmt: skip
 
 
 class Guided(nn.Module):
-    """The autoencoder and two linear probes, which ask its encoder for the motion of camera-motion clips.
+    """The autoencoder and two linear probes, which ask its encoder for the motion and the content of clips.
 
-    How far everything moved is known there. Asked for it, the encoder finds it in a hundred steps; from the pixels'
-    error alone it does not find it in thousands. The probes are thrown away.
+    How far everything moved is known of camera motions. Asked for it, the encoder finds it in a hundred steps; from the
+    pixels' error alone it does not find it in thousands. The probes are thrown away.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.autoencoder = FSAE(EMBEDDED_FSAE)
         self.speed = nn.Conv3d(EMBEDDED_FSAE.encoder_widths[SEEN_STAGE], 2, 1)
-        self.place = nn.Conv3d(EMBEDDED_FSAE.latent_channels, 2, 1)
+        self.content = nn.Conv3d(EMBEDDED_FSAE.latent_channels, 3 * 4 * 4, 1)
+        nn.init.zeros_(self.content.weight)
 
-    def motion_loss(self, latents: Tensor, features: Tensor, places: Tensor) -> Tensor:
-        """Error in pixels of the probes: of the offset at every latent, of the movement per frame pair before that."""
-        place = self.place(latents).permute(0, 2, 3, 4, 1).unsqueeze(-2)
+    def encoding_loss(self, latents: Tensor, features: Tensor, frames: Tensor, places: Tensor) -> Tensor:
+        """What the latents and the encoder's features tell of a clip.
+
+        In pixels, the error of the offset at every latent and of the movement from frame to frame before that; and the
+        squared error of a latent's last frame at a quarter of its size.
+        """
+        place = self.autoencoder.decoder.place(latents).permute(0, 2, 3, 4, 1).unsqueeze(-2)
         speed = self.speed(features).permute(0, 2, 3, 4, 1).unsqueeze(-2)
         step = (places.shape[1] - 1) // (speed.shape[1] - 1)
         moved = torch.cat([places[:, :1] * 0, places[:, step::step] - places[:, :-step:step]], dim=1)
-        return offset_error(place / 16, places) + 4 * offset_error(speed / 8, moved)
+        last = functional.avg_pool3d(frames[:, :, :: EMBEDDED_FSAE.stride[0]], (1, 4, 4))
+        unit = latents / latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
+        content = rearrange(self.content(unit), "b (c dy dx) t h w -> b c t (h dy) (w dx)", dy=4, dx=4)
+        return offset_error(place, places) + 4 * offset_error(speed / 8, moved) + 10 * (content - last).square().mean()
 
     def loss(self, stage: Stage, frames: Tensor, latent_noise: Tensor, places: Tensor) -> Tensor:
         """The loss of a stage; frames b 3 T H W, places b T H W 2: offsets in pixels, NaN where not known."""
-        model, weight = self.autoencoder, stage.motion_weight
+        model, weight = self.autoencoder, stage.guidance_weight
         latents, features = model.encoder(frames, Stream())
-        loss = weight * self.motion_loss(latents, features[SEEN_STAGE], places)
+        latents = add_latent_noise(latents, latent_noise)
+        loss = weight * self.encoding_loss(latents, features[SEEN_STAGE], frames, places)
         if stage.reconstruct:
-            loss = loss + decoding_loss(model, latents, features, frames, latent_noise, places, weight)
+            loss = loss + decoding_loss(model, latents, features, frames, places, weight)
         return loss
 
 
 class MotionClips(Dataset[Item]):
-    """Item i is a clip, its latent noise and its offsets, drawn with the seed i: the same in every run."""
+    """Item i of a stage is a clip, its latent noise and its offsets: the same in every run."""
 
     def __init__(self, data: Path, stage: Stage) -> None:
         self.photos = Photos(data, "train")
@@ -139,7 +146,7 @@ class MotionClips(Dataset[Item]):
         return 1 << 40
 
     def __getitem__(self, index: int) -> Item:
-        rng, num_frames, window = random.Random(index), self.stage.num_frames, self.stage.window
+        rng, num_frames, window = random.Random(f"{self.stage.name} {index}"), self.stage.num_frames, self.stage.window
         if rng.random() < self.stage.clip_share:
             clip = self.clips.clip(num_frames, FRAME_SIZE, rng)
             places = torch.full((num_frames, FRAME_SIZE, FRAME_SIZE, 2), torch.nan)
@@ -152,17 +159,17 @@ class MotionClips(Dataset[Item]):
         rows, columns = slice(top, top + window), slice(left, left + window)
         time, space, _ = EMBEDDED_FSAE.stride
         cells = (EMBEDDED_FSAE.latent_channels, 1 + (num_frames - 1) // time, window // space, window // space)
-        noise = LATENT_NOISE * torch.randn(cells, generator=torch.Generator().manual_seed(index))
+        noise = LATENT_NOISE * torch.randn(cells, generator=torch.Generator().manual_seed(rng.getrandbits(63)))
         return clip[:, :, rows, columns], noise, places[:, rows, columns]
 
 
-def train_stage(model: Guided, stage: Stage, data: Path, output: Path, *, compiled: bool) -> Guided:
+def train_stage(model: Guided, stage: Stage, data: Path, output: Path, device: str, *, compiled: bool) -> Guided:
     """Train `model` in place, from its weights or on from the stage's checkpoint; gives its moving average."""
     dataset = MotionClips(data, stage)
     settings = TrainingSettings(
         kernel_rate=stage.kernel_rate,
         other_rate=stage.other_rate,
-        warmup_steps=20,
+        warmup_steps=min(20, stage.steps),
         decay_steps=stage.decay_steps,
         total_steps=stage.steps,
         ema_decay=0.995,
@@ -179,7 +186,8 @@ def train_stage(model: Guided, stage: Stage, data: Path, output: Path, *, compil
     def batches(first_step: int) -> Iterator[Item]:
         order = range(first_step * stage.batch_size, stage.steps * stage.batch_size)
         for frames, noise, places in DataLoader(dataset, stage.batch_size, sampler=order, num_workers=1):
-            yield frames.contiguous(memory_format=torch.channels_last_3d), noise, places
+            pixels = frames.to(device, memory_format=torch.channels_last_3d)
+            yield pixels, noise.to(device), places.to(device)
 
     trainer.run(batches, output / f"{stage.name}.jsonl")
     averaged: Guided = trainer.average.module
@@ -198,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
     parser.add_argument("output", type=Path, help="folder for checkpoints, logs and the trained model")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--toy", action="store_true", help="two eager steps of every stage: does it run at all?")
     arguments = parser.parse_args()
 
@@ -205,13 +214,17 @@ def main() -> None:
     torch.manual_seed(0)
     model = Guided()
     first = MotionClips(arguments.data, STAGES[0])
-    initialise(model.autoencoder, torch.stack([first[-1 - index][0] for index in range(8)]))
-    model = model.to(memory_format=torch.channels_last_3d)
+    clips = torch.stack([first[-1 - index][0] for index in range(8)])
+    initialise_encoder(model.autoencoder, clips)
+    model = model.to(arguments.device, memory_format=torch.channels_last_3d)
     for planned in STAGES:
         stage = replace(planned, steps=2, decay_steps=1) if arguments.toy else planned
         # Compiling takes minutes, which only long stages earn back.
-        averaged = train_stage(model, stage, arguments.data, arguments.output, compiled=stage.steps >= 1000)
-    autoencoder, count = averaged.autoencoder, 2 if arguments.toy else 128
+        compiled = stage.steps >= 1000
+        if stage.reconstruct:
+            initialise_decoder(model.autoencoder, clips)
+        averaged = train_stage(model, stage, arguments.data, arguments.output, arguments.device, compiled=compiled)
+    autoencoder, count = averaged.autoencoder.cpu(), 2 if arguments.toy else 128
     mean, std = latent_statistics(autoencoder, MotionClips(arguments.data, STAGES[-1]), count)
     autoencoder.config = replace(EMBEDDED_FSAE, latent_mean=mean, latent_std=std)
     autoencoder.save_pretrained(arguments.output / "vae")

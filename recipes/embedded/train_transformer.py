@@ -1,9 +1,11 @@
-"""Train the embedded transformer and text encoder on cached latents of camera motions, and write the pipeline folder.
+"""Train the embedded transformer and text encoder on cached latents of camera motions, and write a pipeline folder.
 
-Reads the autoencoder that train_autoencoder.py left in the output folder. Resumes where it was killed.
+Reads the autoencoder that train_autoencoder.py left in the output folder; leaves pipeline_memory there, or
+pipeline_plain of the transformer without layer memory. Resumes where it was killed.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import shutil
@@ -58,33 +60,50 @@ def transformer_config(*, layer_memory: bool) -> FSVideoDiTConfig:
     )
 
 
+def build(*, layer_memory: bool) -> tuple[FSVideoDiT, ByteTextEncoder]:
+    """New models, which start from the same weights with and without layer memory, but for its routers."""
+    torch.manual_seed(0)
+    text_encoder = ByteTextEncoder(EMBEDDED_TEXT)
+    transformer = FSVideoDiT(transformer_config(layer_memory=True))
+    if layer_memory:
+        return transformer, text_encoder
+    plain = FSVideoDiT(transformer_config(layer_memory=False))
+    weights = {name: weight for name, weight in transformer.state_dict().items() if "memory_router" not in name}
+    plain.load_state_dict(weights)
+    return plain, text_encoder
+
+
 @torch.inference_mode()
-def cache_latents(model: FSAE, data: Path, count: int, path: Path) -> tuple[Tensor, list[Request]]:
-    """Latents of `count` random motions over training photos, and what was asked for; computed once, then read."""
-    requests = [sample_request(random.Random(index)) for index in range(count)]
+def cache_latents(vae: Path, data: Path, count: int, device: str) -> tuple[Tensor, list[Request]]:
+    """Latents of `count` random motions over training photos, and what was asked for; computed once, then read.
+
+    The cache lies beside the autoencoder and is named after its weights, so that another one's is never read.
+    """
+    requests = [sample_request(random.Random(f"request {index}")) for index in range(count)]
+    digest = hashlib.sha256((vae / "model.safetensors").read_bytes()).hexdigest()
+    path = vae.with_name(f"latents_{count}_{digest[:12]}.pt")
     if not path.exists():
-        photos = Photos(data, "train")
+        model, photos = FSAE.from_pretrained(vae, device=device), Photos(data, "train")
         times = [frame / (NUM_FRAMES - 1) for frame in range(NUM_FRAMES)]
         latents = []
         for index, request in enumerate(requests):
-            rng = random.Random(-1 - index)
-            photo = rng.randrange(len(photos.photos))
-            clip = photos.clip(photo, request.motion, times, FRAME_SIZE, rng)
-            latents.append(model.encode(clip[None]).half())
+            rng = random.Random(f"crop {index}")
+            clip = photos.clip(rng.randrange(len(photos.photos)), request.motion, times, FRAME_SIZE, rng)
+            latents.append(model.encode(clip[None].to(device)).half().cpu())
         partial = path.with_suffix(".partial")
         torch.save(torch.cat(latents), partial)
         partial.replace(path)
     return torch.load(path, weights_only=True), requests
 
 
-def batches(latents: Tensor, requests: list[Request], size: int, first_step: int) -> Iterator[Batch]:
+def batches(latents: Tensor, requests: list[Request], size: int, first_step: int, device: str) -> Iterator[Batch]:
     """Batch i is a function of i alone: which clips, and how each request is worded."""
     step = first_step
     while True:
         rng = random.Random(f"batch {step}")
         chosen = [rng.randrange(len(requests)) for _ in range(size)]
         byte_ids, mask = padded_text([requests[index].prompt(rng) for index in chosen])
-        clips = latents[chosen].float()
+        clips, byte_ids, mask = (part.to(device) for part in (latents[chosen].float(), byte_ids, mask))
         # The encoder is causal: the first latent frame is that of the photo alone.
         yield Batch(latents=clips, image_latents=clips[:, :, :1], text=byte_ids, text_mask=mask)
         step += 1
@@ -106,17 +125,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4000, help="cached training clips")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--no-layer-memory", action="store_true", help="the same transformer without layer memory")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--toy", action="store_true", help="two steps on two clips: does it run at all?")
     arguments = parser.parse_args()
     if arguments.toy:
         arguments.steps, arguments.batch_size, arguments.clips = 2, 2, 2
 
-    vae = FSAE.from_pretrained(arguments.output / "vae")
-    latents, requests = cache_latents(vae, arguments.data, arguments.clips, arguments.output / "latents.pt")
-    torch.manual_seed(0)
-    transformer = FSVideoDiT(transformer_config(layer_memory=not arguments.no_layer_memory))
-    text_encoder = ByteTextEncoder(EMBEDDED_TEXT)
+    torch.set_flush_denormal(True)
+    device = arguments.device
+    latents, requests = cache_latents(arguments.output / "vae", arguments.data, arguments.clips, device)
+    transformer, text_encoder = (part.to(device) for part in build(layer_memory=not arguments.no_layer_memory))
     config = TrainerConfig(
         num_steps=arguments.steps,
         warmup_steps=min(100, arguments.steps),
@@ -126,7 +145,7 @@ def main() -> None:
         compile=arguments.compile,
     )
     null_ids, null_mask = padded_text([""])
-    null = NullText(text=null_ids[0], mask=null_mask[0])
+    null = NullText(text=null_ids[0].to(device), mask=null_mask[0].to(device))
     trainer = Trainer(config, transformer, text_encoder=text_encoder, null_text=null)
     name = "plain" if arguments.no_layer_memory else "memory"
     checkpoint, log = arguments.output / f"training_{name}.pt", arguments.output / f"log_{name}.jsonl"
@@ -140,12 +159,12 @@ def main() -> None:
         if report.step % 200 == 0:
             trainer.save(checkpoint)
 
-    trainer.run(batches(latents, requests, arguments.batch_size, trainer.step), on_step=on_step)
+    trainer.run(batches(latents, requests, arguments.batch_size, trainer.step, device), on_step=on_step)
     trainer.save(checkpoint)
     with trainer.ema.applied():
         transformer.lower_precision(torch.float16)
         pipe = FSVideoPipeline(
-            autoencoder=vae.half(),
+            autoencoder=FSAE.from_pretrained(arguments.output / "vae", dtype=torch.float16, device=device),
             transformer=transformer,
             text_encoder=text_encoder.half(),
             sampling=EMBEDDED_SAMPLING,

@@ -19,7 +19,7 @@ import data  # noqa: E402  # the recipes are scripts that import one another by 
 import evaluate  # noqa: E402
 import train_autoencoder  # noqa: E402
 import train_transformer  # noqa: E402
-from initialise import filter_bank, initialise  # noqa: E402
+from initialise import filter_bank, initialise_decoder, initialise_encoder  # noqa: E402
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def test_the_model_starts_as_a_still_video(material: Path) -> None:
     torch.manual_seed(0)
     clips = train_autoencoder.MotionClips(material, train_autoencoder.STAGES[0])
     model = FSAE(train_autoencoder.EMBEDDED_FSAE)
-    initialise(model, torch.stack([clips[index][0] for index in range(4)]))
+    few = torch.stack([clips[index][0] for index in range(4)])
+    initialise_encoder(model, few)
+    initialise_decoder(model, few)
     seen: list[torch.Tensor] = []
     model.decoder.norm_out.register_forward_hook(lambda *args: seen.append(args[1][0]))
     frames = clips[7][0][None]
@@ -72,6 +74,18 @@ def test_the_model_starts_as_a_still_video(material: Path) -> None:
     first = frames[0, :, :1].expand_as(frames[0]).flatten(1).T
     error = (features @ torch.linalg.lstsq(features, first).solution - first).square().mean()
     assert error < 0.1 * first.var(dim=0).mean()  # the last layer can read the first frame off every frame
+
+
+def test_with_and_without_layer_memory_start_from_the_same_weights() -> None:
+    (with_memory, text), (plain, plain_text) = (
+        train_transformer.build(layer_memory=memory) for memory in (True, False)
+    )
+    weights = with_memory.state_dict()
+    routers = {name for name in weights if "memory_router" in name}
+    assert routers
+    assert set(plain.state_dict()) == set(weights) - routers
+    assert all(torch.equal(weights[name], value) for name, value in plain.state_dict().items())
+    assert all(map(torch.equal, text.state_dict().values(), plain_text.state_dict().values()))
 
 
 @pytest.mark.slow
@@ -84,11 +98,14 @@ def test_from_photos_to_scores(material: Path, tmp_path: Path, monkeypatch: pyte
 
     for _ in range(2):  # the second time everything is there already
         run(train_autoencoder, str(material), str(output), "--toy")
-        run(train_transformer, str(material), str(output), "--toy")
+        for memory in ([], ["--no-layer-memory"]):
+            run(train_transformer, str(material), str(output), "--toy", *memory)
     assert torch.load(output / "frames.pt", weights_only=True)["step"] == 2
     scores = tmp_path / "scores.json"
-    run(evaluate, str(material), "--model", str(output / "pipeline_memory"), "--photos", "1", "--output", str(scores))
+    pipelines = "--model", str(output / "pipeline_memory"), "--without-memory", str(output / "pipeline_plain")
+    run(evaluate, str(material), *pipelines, "--photos", "1", "--output", str(scores))
     table = json.loads(scores.read_text())
     assert {"photos", "real clips"} == set(table["reconstruction"])
-    assert {"the camera holds still", "mean of the eight moving", "paraphrases", "pairs"} <= set(table["video"])
+    assert {"the camera holds still", "eight moving", "all nine", "paraphrases", "pairs"} <= set(table["video"])
+    assert table["layer memory"]["layer memory"]["loss"] > 0
     assert table["video"]["the camera holds still"]["static"] > 60  # the truth is the first frame

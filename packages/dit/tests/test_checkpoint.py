@@ -136,6 +136,7 @@ def test_truncated_files(folder, kept):
         ({"width": "48"}, "`width` holds '48'"),
         ({"width": 48.0}, "`width` holds '48.0'"),
         ({"width": 50}, "`width` must be a multiple"),
+        ({"rope_theta": 10**400}, "`rope_theta` holds '1000"),
         ({"layer_memory": 1}, "`layer_memory` holds '1'"),
         ({"patch_size": [1, 1]}, "`patch_size`"),
         ({"_class_name": "FSAE"}, "describes 'FSAE'"),
@@ -145,6 +146,11 @@ def test_config_that_does_not_fit(folder, changes, message):
     change_config(folder, **changes)
     with pytest.raises(CheckpointError, match=message):
         FSVideoDiT.from_pretrained(folder)
+
+
+def test_another_variant_in_the_folder_is_no_matter(folder):
+    (folder / "model.fp16.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
+    assert FSVideoDiT.from_pretrained(folder).config
 
 
 def test_a_huge_config_allocates_nothing(folder):

@@ -53,6 +53,11 @@ def test_from_a_subfolder_and_in_another_precision(folder: Path, build: Callable
         assert torch.equal(back.state_dict()[name], tensor.float())
 
 
+def test_another_variant_in_the_folder_is_no_matter(folder: Path) -> None:
+    (folder / "model.fp16.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
+    assert FSAE.from_pretrained(folder).config
+
+
 def test_any_memory_layout_is_saved(tmp_path: Path, build: Callable[..., FSAE]) -> None:
     model = build().to(memory_format=torch.channels_last_3d)
     model.save_pretrained(tmp_path / "deep" / "vae")
@@ -174,6 +179,7 @@ def test_truncated_weights(folder: Path) -> None:
         ({"head_width": 8.5}, r"`head_width` holds '8.5' \(float\)"),
         ({"head_width": True}, r"`head_width` holds 'True' \(bool\)"),
         ({"encoder_widths": 4}, r"`encoder_widths` holds '4' \(int\)"),
+        ({"noise_weight": 10**400}, r"`noise_weight` holds '1000"),
         ({"encoder_widths": [4, None, 16, 16]}, r"`encoder_widths` holds 'None'"),
         ({"injection": [None, None, "magic", None]}, r"`injection` holds 'magic'"),
         ({"decoder_mode": "future"}, r"`decoder_mode` holds 'future'"),

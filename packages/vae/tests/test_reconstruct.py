@@ -169,6 +169,18 @@ def test_targets_that_cannot_be_written(
         reconstruct(build(), source, tmp_path / target)
 
 
+def test_the_strip_replaces_neither_the_source_nor_a_folder(
+    source: Path, tmp_path: Path, build: Callable[..., FSAE]
+) -> None:
+    moving_picture = source.rename(tmp_path / "clip.png")
+    with pytest.raises(ValueError, match="the source itself"):
+        reconstruct(build(), moving_picture, tmp_path / "clip.mp4")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        reconstruct(build(), moving_picture, tmp_path / "folder.mp4")
+    assert {file.name for file in tmp_path.iterdir()} == {"clip.png", "folder.png"}
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -177,7 +189,7 @@ def test_targets_that_cannot_be_written(
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), cli.OUT_OF_MEMORY),
         (MemoryError(), cli.OUT_OF_MEMORY),
         (OSError(28, "No space left on device"), cli.RUN_TIME),
-        (RuntimeError("something else"), cli.RUN_TIME),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), cli.RUN_TIME),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
@@ -219,6 +231,23 @@ def test_without_a_model(source: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "`--model` is missing, and fastvid-vae ships no weights" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=str(cli.USAGE)):
         cli.main(["reconstruct"])
+
+
+def test_a_device_that_is_not_here(
+    source: Path, tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "reconstruct",
+        str(source),
+        str(tmp_path / "out.mp4"),
+        "--model",
+        str(model_folder),
+        "--device",
+        "abacus",
+    ]
+    assert cli.main(command) == cli.USAGE
+    assert "`--device` is 'abacus', which cannot be used here" in capsys.readouterr().err
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_without_av(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model_folder: Path) -> None:

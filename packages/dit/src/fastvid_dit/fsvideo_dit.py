@@ -5,6 +5,7 @@ enter as noise | mask | condition. Source: FSVideo, section 2.3; the body follow
 residual stream keeps the model's dtype, norms and modulation are computed in float32.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from fastvid_dit.modulation import Modulation, modulate
 from fastvid_dit.patchify import patchify, token_grid, unpatchify
 from fastvid_dit.positions import grid_positions
 from fastvid_dit.rope import RotaryTables, rotary_tables, rotate
+
+LARGEST_SIZE, MOST_BLOCKS = 1 << 20, 1024
+"""Bounds of a configuration: far above any model, and small enough to refuse a hostile one at once."""
 
 FLOAT32_PARTS = ("time_embedding.", "modulation.")
 """Parameters that stay float32 when a model is loaded in a lower precision."""
@@ -57,8 +61,9 @@ class FSVideoDiTConfig:
         if self.image_width is not None:
             sizes["image_width"] = self.image_width
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {size}")
+            largest = MOST_BLOCKS if name == "num_blocks" else LARGEST_SIZE
+            if not 1 <= size <= largest:
+                raise ValueError(f"`{name}` must be at least 1 and at most {largest}, got {size}")
         if len(self.patch_size) != 3:
             raise ValueError(f"`patch_size` must have three entries (t, h, w), got {self.patch_size}")
         step = 2 * self.num_heads
@@ -76,8 +81,10 @@ class FSVideoDiTConfig:
             raise ValueError(f"`mask_channels` must be 1 or 4, got {self.mask_channels}")
         if self.memory_norm not in ("post", "pre"):
             raise ValueError(f"`memory_norm` must be 'post' or 'pre', got {self.memory_norm!r}")
-        if self.norm_eps <= 0 or self.rope_theta <= 1:
-            raise ValueError(f"need `norm_eps` > 0 and `rope_theta` > 1, got {self.norm_eps} and {self.rope_theta}")
+        if not (0 < self.norm_eps < math.inf and 1 < self.rope_theta < math.inf):
+            raise ValueError(
+                f"need finite `norm_eps` > 0 and `rope_theta` > 1, got {self.norm_eps} and {self.rope_theta}"
+            )
 
     @property
     def condition_channels(self) -> int:
@@ -136,7 +143,7 @@ class FSVideoDiT(nn.Module):
             path_or_repo_id: folder, or `owner/name` of a repository.
             subfolder: the model's folder inside it.
             revision: branch, tag or commit of the repository.
-            dtype: of the weights, float32 if not given; what belongs to the timestep stays float32 in any case.
+            dtype: of the weights, float32 if not given; time embedding and modulation tables stay float32.
             device: where to put the weights, the CPU if not given.
             local_files_only: never use the network.
         Raises:

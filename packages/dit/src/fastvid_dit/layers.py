@@ -89,6 +89,6 @@ class ImageEmbedding(nn.Module):
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
     """Switch autocast off inside; nothing at all when it is off, so that an exported graph holds no trace of it."""
-    if torch.is_autocast_enabled(device_type):
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()

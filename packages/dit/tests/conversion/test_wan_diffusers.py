@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -107,12 +108,18 @@ def test_start_from_wan_keeps_the_function_up_to_the_leak(wan, inputs):
     assert errors[1] < errors[0] / 10 < 0.1
 
 
-def test_start_from_wan_with_other_patches_and_latents(wan):
+KEPT = ("patch_embedding.", "head.linear.")
+
+
+@pytest.mark.parametrize("latent_channels", [6, 4 * 4])  # sixteen give the head the shape of four in patches of 2 x 2
+def test_start_from_wan_with_other_patches_and_latents(wan, latent_channels):
+    assert wan.latent_channels * math.prod(wan.patch_size) == 16
     foreign = build_oracle(wan).state_dict()
-    model = FSVideoDiT(replace(wan, patch_size=(1, 1, 1), latent_channels=6, layer_memory=True))
-    embedding = model.patch_embedding.weight.clone()
+    model = FSVideoDiT(replace(wan, patch_size=(1, 1, 1), latent_channels=latent_channels, layer_memory=True))
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith(KEPT)}
+    assert len(kept) == 4
     start_from_wan(model, foreign, wan, leak=0.01)
-    assert torch.equal(model.patch_embedding.weight, embedding)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in kept.items())
     assert torch.equal(model.blocks[1].ffn.linear_in.weight, foreign["blocks.1.ffn.net.0.proj.weight"])
     assert model.blocks[2].memory_router.bias[-1] > 4
     with pytest.raises(ValueError, match="misshapen"):

@@ -243,6 +243,16 @@ def test_a_loss_that_is_not_finite_changes_nothing(make):
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.models.parameters(), strict=True))
 
 
+def test_a_gradient_that_is_not_finite_changes_nothing(make):
+    trainer = make()
+    before = [p.clone() for p in trainer.models.parameters()]
+    trainer.transformer.patch_embedding.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(FloatingPointError, match="gradient of step 0"):
+        trainer.train_step(draw_batch(0))
+    assert trainer.step == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.models.parameters(), strict=True))
+
+
 def test_a_failed_save_keeps_the_last_one(make, tmp_path, monkeypatch):
     trainer = make()
     trainer.save(tmp_path / "state.pt")

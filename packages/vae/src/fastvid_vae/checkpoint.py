@@ -4,6 +4,7 @@ folder has proved to fit the model; writing is atomic."""
 import json
 import os
 import shutil
+import sys
 import types
 import uuid
 from collections.abc import Callable, Sequence
@@ -129,7 +130,8 @@ def load_weights(
     if strange:
         raise CheckpointError(f"{folder}: tensors that are not floating point {_some(strange)}")
     model.to(dtype or torch.float32).to_empty(device=device or "cpu")
-    load_torch_model(model, folder, strict=True, safe=True)
+    weights = folder if (folder / INDEX_NAME).is_file() else folder / WEIGHTS_NAME
+    load_torch_model(model, weights, strict=True, safe=True)
     _check_finite(model, str(folder))
 
 
@@ -200,7 +202,7 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _typed(value, next(kind for kind in arguments if kind is not type(None)), name)
-    if hint is float and type(value) in (int, float):
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     if origin is None and type(value) is hint:
         return value
@@ -224,7 +226,7 @@ def _replace_files(source: Path, target: Path) -> None:
 
 def _sync(folder: Path) -> None:
     for file in folder.iterdir():
-        with file.open("rb") as opened:
+        with file.open("r+b") as opened:  # Windows flushes only what may be written
             os.fsync(opened.fileno())
 
 

@@ -32,11 +32,15 @@ def _explain(error: BaseException) -> tuple[str, int]:
             return str(error), MISSING_DEPENDENCY
         case ValueError():
             return str(error), USAGE
-        case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            # torch.OutOfMemoryError and the RuntimeError of the CPU allocator; what follows the first line is a trace.
-            return f"out of memory: {(str(error).splitlines() or [''])[0]}", OUT_OF_MEMORY
+        case MemoryError() | RuntimeError() if _is_out_of_memory(error):
+            return f"out of memory: {(str(error).splitlines() or [''])[0]}", OUT_OF_MEMORY  # the rest is a trace
         case _:
             return str(error), RUN_TIME
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch has a class for devices and, on the CPU, a plain RuntimeError with these words."""
+    return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,9 +61,15 @@ def _reconstruct(flags: argparse.Namespace) -> None:
             "`--model` is missing, and fastvid-vae ships no weights: give the folder of an autoencoder (config.json "
             "and model.safetensors, the `vae` folder of a pipeline for example) or a repository of the hub"
         )
+    import torch
+
     from fastvid_vae.fsae.model import FSAE
     from fastvid_vae.reconstruct import reconstruct
 
+    try:
+        torch.empty(0, device=flags.device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f"`--device` is {flags.device!r}, which cannot be used here; cpu always can") from error
     model = FSAE.from_pretrained(flags.model, device=flags.device)
     result = reconstruct(model, flags.source, flags.target, on_frames=_show if sys.stderr.isatty() else None)
     if flags.json:

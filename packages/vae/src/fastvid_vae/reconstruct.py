@@ -173,5 +173,6 @@ def _check_target(source: Path, target: Path) -> None:
         raise ValueError(f"`target` is {str(target)!r}; expected a name that ends in .mp4")
     if not target.parent.is_dir():
         raise ValueError(f"`target` is {str(target)!r}: no folder {str(target.parent)!r}")
-    if target.is_dir() or target.resolve() == source.resolve():
-        raise ValueError(f"`target` is {str(target)!r}, which is a folder or the source itself")
+    for file in (target, target.with_suffix(".png")):
+        if file.is_dir() or file.resolve() == source.resolve():
+            raise ValueError(f"`target` is {str(target)!r}; {str(file)!r} is a folder or the source itself")

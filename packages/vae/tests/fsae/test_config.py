@@ -80,7 +80,11 @@ def test_strides_and_groups() -> None:
     [
         ({"encoder_widths": (4, 8)}, "`encoder_widths` has 2 entries; `stage_kinds` names 4 stages"),
         ({"stage_kinds": ()}, "`stage_kinds` is 0 stages; expected 1 to 12"),
-        ({"decoder_mode": "future"}, "`decoder_mode` is 'future'; expected 'causal'"),
+        ({"decoder_mode": "future"}, "`decoder_mode` has 'future'; expected 'causal'"),
+        ({"stage_kinds": ("conv", "conv", "attention", "atention")}, "`stage_kinds` has 'atention'; expected 'conv'"),
+        ({"injection": (None, None, "dense", None)}, "`injection` has 'dense'; expected 'content'"),
+        ({"head_width": 0}, "`head_width` is 0; expected 1 to 4096"),
+        ({"injection_head_width": 0}, "`injection_head_width` is 0; expected 1 to 4096"),
         ({"temporal_stages": (0, 2)}, r"`temporal_stages` is \(0, 2\); expected consecutive stages before the last"),
         ({"temporal_stages": (2, 3)}, "`temporal_stages`"),
         ({"temporal_stages": (0, 1, 2, 3)}, "`temporal_stages`"),

@@ -86,6 +86,38 @@ def test_mutant_that_forgets_an_optimizer_is_caught(make, tmp_path, monkeypatch,
     assert not run_killed_and_resumed(make, tmp_path)
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(make, tmp_path) -> None:
+    def spoilt(first_step: int) -> Iterator[Batch]:
+        for step, batch in enumerate(batches(first_step), first_step):
+            if step == 4:
+                batch[0][0, 0, 0, 0, 0] = torch.nan
+            yield batch
+
+    trainer = make()
+    with pytest.raises(FloatingPointError, match="step 4"):
+        trainer.run(spoilt, tmp_path / "log.jsonl")
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    assert make().step == 3
+
+
+def test_a_finished_run_takes_no_step_more(make, tmp_path) -> None:
+    trainer = make()
+    trainer.run(batches, tmp_path / "log.jsonl")
+    before = bits(trainer)
+    trainer.run(batches, tmp_path / "log.jsonl")
+    assert trainer.step == 6
+    assert all(torch.equal(value, before[name]) for name, value in bits(trainer).items())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("kernel_rate", 0.0), ("save_every", 0), ("warmup_steps", 7), ("decay_steps", -1), ("ema_decay", 1)],
+)
+def test_bad_settings_are_refused(name, value) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` is {value}"):
+        replace(SETTINGS, **{name: value})
+
+
 def test_a_failed_save_leaves_the_old_checkpoint(make, tmp_path, monkeypatch) -> None:
     trainer = make()
     trainer.save()

@@ -72,8 +72,8 @@ def invert(state_dict: Mapping[str, Tensor], config: FSVideoDiTConfig) -> dict[s
 def start_from_wan(model: FSVideoDiT, state_dict: Mapping[str, Tensor], wan: FSVideoDiTConfig, *, leak: float) -> None:
     """Initialise a model (layer memory, other patches, other latents) with the body of a Wan checkpoint, in place.
 
-    Patch embedding and head keep their own initialisation when their shape differs; routers give their block's
-    predecessor all but `leak` of the weight.
+    Patch embedding and head keep their own initialisation when patches, latents or mask differ, for then even an equal
+    shape means something else; routers give their block's predecessor all but `leak` of the weight.
 
     Args:
         model: with the body of `wan`; on a real device.
@@ -84,8 +84,8 @@ def start_from_wan(model: FSVideoDiT, state_dict: Mapping[str, Tensor], wan: FSV
         ValueError: a part of the body is missing or has another shape.
     """
     source, own = convert(state_dict, wan), model.state_dict()
-    for name in ("patch_embedding.weight", "head.linear.weight", "head.linear.bias"):
-        if source[name].shape != own[name].shape:
+    if _voxels(model.config) != _voxels(wan):
+        for name in ("patch_embedding.weight", "patch_embedding.bias", "head.linear.weight", "head.linear.bias"):
             source[name] = own[name]
     routers = {name: tensor for name, tensor in own.items() if ".memory_router." in name}
     _require_same_keys(source | routers, own)
@@ -94,6 +94,10 @@ def start_from_wan(model: FSVideoDiT, state_dict: Mapping[str, Tensor], wan: FSV
     for name, module in model.named_modules():
         if name.endswith(".memory_router") and isinstance(module, nn.Linear):
             init_router_for_pretrained(module, leak=leak)
+
+
+def _voxels(config: FSVideoDiTConfig) -> tuple[object, ...]:
+    return config.patch_size, config.latent_channels, config.mask_channels
 
 
 def _expected(config: FSVideoDiTConfig) -> dict[str, Tensor]:

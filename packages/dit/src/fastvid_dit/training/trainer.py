@@ -138,7 +138,7 @@ class Trainer:
         """One update.
 
         Raises:
-            FloatingPointError: the loss is not finite; nothing has been updated.
+            FloatingPointError: the loss or a gradient is not finite; nothing has been updated.
         """
         started = time.perf_counter()
         rate = self._set_learning_rate()
@@ -148,6 +148,8 @@ class Trainer:
         self.models.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         grad_norm = nn.utils.clip_grad_norm_(self.models.parameters(), self.config.max_grad_norm)
+        if not bool(torch.isfinite(grad_norm)):
+            raise FloatingPointError(f"the gradient of step {self.step} has the norm {grad_norm.item()}")
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update(self.step)

@@ -1,8 +1,9 @@
 """Architecture of an FSAE, and the two full-size constants. Source: FSVideo, section 2.2 and DC-AE."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Literal
+from typing import Literal, get_args
 
 DecoderMode = Literal["causal", "standard", "lite"]
 StageKind = Literal["conv", "attention"]
@@ -53,7 +54,11 @@ class FSAEConfig:
     def _check_stages(self) -> None:
         stages = len(self.stage_kinds)
         _check_range("stage_kinds", stages, 1, 12, "stages")
-        _check_range("latent_channels", self.latent_channels, 1, 4096)
+        for name in ("latent_channels", "head_width", "injection_head_width"):
+            _check_range(name, getattr(self, name), 1, 4096)
+        _check_one_of("stage_kinds", self.stage_kinds, get_args(StageKind))
+        _check_one_of("injection", self.injection, (*get_args(InjectionKind), None))
+        _check_one_of("decoder_mode", (self.decoder_mode,), get_args(DecoderMode))
         for name in ("encoder_widths", "decoder_widths", "encoder_depths", "decoder_depths", "injection"):
             if len(getattr(self, name)) != stages:
                 raise ValueError(
@@ -65,8 +70,6 @@ class FSAEConfig:
         for kind, *widths in zip(self.stage_kinds, self.encoder_widths, self.decoder_widths, strict=True):
             if kind == "attention" and any(width % self.head_width for width in widths):
                 raise ValueError(f"`head_width` is {self.head_width}; it must divide the attention widths {widths}")
-        if self.decoder_mode not in ("causal", "standard", "lite"):
-            raise ValueError(f"`decoder_mode` is {self.decoder_mode!r}; expected 'causal', 'standard' or 'lite'")
 
     def _check_temporal_stages(self) -> None:
         first = min(self.temporal_stages, default=0)
@@ -108,6 +111,12 @@ class FSAEConfig:
     def group_size(self, stage: int) -> int:
         """Frames of one latent at this stage: the group of a group-causal convolution."""
         return 1 << sum(stage <= temporal for temporal in self.temporal_stages)
+
+
+def _check_one_of(name: str, values: Sequence[object], legal: Sequence[object]) -> None:
+    for value in values:
+        if value not in legal:
+            raise ValueError(f"`{name}` has {value!r}; expected {', '.join(map(repr, legal))}")
 
 
 def _check_range(name: str, value: int, low: int, high: int, unit: str = "") -> None:

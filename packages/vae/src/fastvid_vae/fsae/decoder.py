@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from fastvid_vae.fsae.config import FSAEConfig, InjectionKind
 from fastvid_vae.fsae.encoder import build_blocks
-from fastvid_vae.layers.deformable_attention import DeformableFirstFrameAttention
+from fastvid_vae.layers.deformable_attention import DeformableFirstFrameAttention, upsample_offsets
 from fastvid_vae.layers.first_frame_attention import FirstFrameAttention
 from fastvid_vae.layers.noise import Noise
 from fastvid_vae.layers.norm import PixelNorm
@@ -28,6 +28,7 @@ class Decoder(nn.Module):
         convs = [_conv_builder(config, stage) for stage in range(last + 1)]
         self.in_repeats = whole_ratio(widths[-1], config.latent_channels)
         self.conv_in = convs[last](config.latent_channels, widths[-1])
+        self.place = _place(config.latent_channels) if "deformable" in config.injection else None
         # An upsampling convolves before it grows, so it works on the groups of the stage below.
         self.ups = nn.ModuleList(
             Upsample(widths[i + 1], widths[i], time=2 if i in config.temporal_stages else 1, conv=convs[i + 1])
@@ -50,15 +51,30 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor, first_features: Sequence[Tensor] | None, stream: Stream, noise: Noise) -> Tensor:
         """Frames (b 3 T H W); `first_features` are the encoder's features of frame 0, one per stage, or None."""
         x = self.conv_in(latents, stream) + repeat(latents, "b c t h w -> b (c g) t h w", g=self.in_repeats)
+        offsets = None if self.place is None else self.place(latents).float()
         for stage in reversed(range(len(self.stages))):
             if stage < len(self.ups):
                 x = self.ups[stage](x, stream)
+                if offsets is not None:
+                    offsets = upsample_offsets(offsets, stream, time=self.ups[stage].time)
             if first_features is not None and str(stage) in self.injections:
-                x = self.injections[str(stage)](x, first_features[stage])
+                injection = self.injections[str(stage)]
+                if offsets is not None and isinstance(injection, DeformableFirstFrameAttention):
+                    x, offsets = injection(x, first_features[stage], offsets)
+                else:
+                    x = injection(x, first_features[stage])
             for block in self.stages[stage]:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
                 x = block(x, stream, noise)
         frames: Tensor = self.conv_out(functional.relu(self.norm_out(x)), stream)
         return frames
+
+
+def _place(latent_channels: int) -> nn.Conv3d:
+    """Latents -> offsets (x, y), in cells, to where their content lies in the first frame: its own place, at first."""
+    place = nn.Conv3d(latent_channels, 2, 1)
+    nn.init.zeros_(place.weight)
+    nn.init.zeros_(place.bias)  # type: ignore[arg-type]  # the layer is built with a bias
+    return place
 
 
 def _injection(config: FSAEConfig, stage: int, kind: InjectionKind) -> nn.Module:

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from fastvid_vae.layers.noise import Noise
 from fastvid_vae.layers.norm import PixelNorm
+from fastvid_vae.layers.precision import without_autocast
 from fastvid_vae.layers.stream import Stream
 from fastvid_vae.layers.temporal_conv import ConvBuilder
 
@@ -53,10 +54,11 @@ class LinearAttention(nn.Module):
 
 def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
     """sum_j relu(q_i).relu(k_j) v_j over its normaliser, in fp32; q is (..., e, n), k and v are (..., e, m)."""
-    q, k, v = functional.relu(q).float(), functional.relu(k).float(), v.float()
-    context = v @ k.transpose(-1, -2)
-    normaliser = k.sum(dim=-1, keepdim=True).transpose(-1, -2) @ q
-    return (context @ q) / (normaliser + eps)
+    with without_autocast(q.device.type):
+        q, k, v = functional.relu(q).float(), functional.relu(k).float(), v.float()
+        context = v @ k.transpose(-1, -2)
+        normaliser = k.sum(dim=-1, keepdim=True).transpose(-1, -2) @ q
+        return (context @ q) / (normaliser + eps)
 
 
 class GLUConv(nn.Module):

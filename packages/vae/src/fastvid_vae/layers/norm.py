@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class PixelNorm(nn.Module):
     """x / rms over the channels, with an optional affine map.
 
-    Source: FSVideo, section 2.2 ("all normalisations become pixel norm"). The affine map is that of DC-AE's RMSNorm,
+    Source: FSVideo, section 2.2 ("changing all norms to pixel norm"). The affine map is that of DC-AE's RMSNorm,
     so that its weights load; `affine=False` is the literal form of ProGAN.
     """
 

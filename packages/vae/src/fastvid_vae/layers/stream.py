@@ -29,10 +29,10 @@ class Stream:
 
         Args:
             x: the frames of this chunk.
-            first: how many copies of the first frame stand in for the past of the first chunk.
+            first: how many copies of the first frame stand in for a past that is not known.
             later: how many of the last frames a later chunk needs to see.
         """
-        if self.first:
+        if self.first or not self._chunked:  # nothing is remembered of what came before a tile of the standard decoder
             extended = functional.pad(x, (0, 0, 0, 0, first, 0), mode="replicate")
         else:
             extended = torch.cat([self._past[self._layer], x], dim=2)

@@ -38,8 +38,8 @@ class TemporalConv3d(nn.Conv3d):
     def doubled(self, x: Tensor, stream: Stream, *, time: int) -> Tensor:
         """This convolution on x repeated 2 (and `time`) times along each axis, folded: b (c dy dx dt) t h w.
 
-        Equal to repeating and convolving, but the repeated tensor never exists and repeated taps are added up first:
-        two thirds of the arithmetic and an eighth of the memory where time doubles.
+        Equal to repeating and convolving, but the repeated tensor never exists and repeated taps are added up first: an
+        eighth of the memory where time doubles, and two thirds of the arithmetic where the convolution is causal.
         """
         in_space = _CENTERED_PHASES
         in_time = self.phases if time == 2 else [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]

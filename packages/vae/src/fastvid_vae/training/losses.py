@@ -25,7 +25,14 @@ def reconstruction_loss(
     Source: FSVideo, section 2.2, stage 1. LPIPS, which the paper adds, needs a pretrained network and is left out here.
     """
     latents, features = model.encoder(frames, Stream())
-    return decoding_loss(model, latents, features, frames, latent_noise)
+    return decoding_loss(model, add_latent_noise(latents, latent_noise), features, frames)
+
+
+def add_latent_noise(
+    latents: Float[Tensor, "b c t h w"], noise: Float[Tensor, "b c t h w"]
+) -> Float[Tensor, "b c t h w"]:
+    """Latents plus noise in units of each channel's standard deviation in this batch."""
+    return latents + noise * latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
 
 
 def decoding_loss(
@@ -33,7 +40,6 @@ def decoding_loss(
     latents: Float[Tensor, "b c t h w"],
     features: Sequence[Tensor],
     frames: Float[Tensor, "b 3 T H W"],
-    latent_noise: Float[Tensor, "b c t h w"],
     offsets: Float[Tensor, "b T H W 2"] | None = None,
     offset_weight: float = 0.0,
 ) -> Float[Tensor, ""]:
@@ -41,24 +47,26 @@ def decoding_loss(
 
     Args:
         latents, features: of `model.encoder`.
-        frames, latent_noise: as above.
+        frames: as above.
         offsets: (x, y) from every pixel to the place in frame 0 that it shows, in pixels, where that is known (a camera
             motion over a photo); NaN where it is not. Heads that are told learn where to look in hundreds of steps; by
             the pixels alone they hardly do, for what they would find elsewhere is no better than what they see here.
         offset_weight: of the mean distance, in pixels, between where they look and where the pixel comes from.
+    Raises:
+        ValueError: there are offsets, and no head that they could guide.
     """
+    heads = [module for module in model.decoder.modules() if isinstance(module, Look)]
+    if offsets is not None and not heads:
+        raise ValueError("`offsets` guide deformable heads, and this model has none")
     looks: list[Tensor] = []
-    hooks = [
-        module.register_forward_hook(lambda *args: looks.append(args[-1][0]))
-        for module in model.decoder.modules()
-        if offsets is not None and isinstance(module, Look)
-    ]
-    spread = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
+    hooks = [head.register_forward_hook(lambda *args: looks.append(args[-1][0])) for head in heads]
     # The encoder is causal: its features of frame 0 are those of the first frame alone.
     first = [feature[:, :, :1] for feature in features]
-    decoded = model.decoder(latents + latent_noise * spread, first, Stream(), Noise("off", 0.0, None))
-    for hook in hooks:
-        hook.remove()
+    try:
+        decoded = model.decoder(latents, first, Stream(), Noise("off", 0.0, None))
+    finally:
+        for hook in hooks:
+            hook.remove()
     loss: Tensor = (decoded - frames).abs().mean()
     if offsets is not None:
         loss = loss + offset_weight * sum(offset_error(look, offsets) for look in looks)

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ class TrainingSettings:
     total_steps: int
     ema_decay: float
     save_every: int
+
+    def __post_init__(self) -> None:
+        for name in ("kernel_rate", "other_rate", "total_steps", "save_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be positive")
+        for name in ("warmup_steps", "decay_steps"):
+            if not 0 <= getattr(self, name) <= self.total_steps:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 to `total_steps`, {self.total_steps}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"`ema_decay` is {self.ema_decay}; expected 0 or more and less than 1")
 
     def share(self, step: int) -> float:
         """The share of the learning rates that a step takes, counted from 0."""
@@ -69,9 +80,13 @@ class Trainer:
             self._load()
 
     def run(self, batches: Callable[[int], Iterator[Any]], log: Path) -> None:
-        """Train to `total_steps`; `batches(first_step)` yields one batch a step from there on."""
+        """Train to `total_steps`; `batches(first_step)` yields one batch a step from there on.
+
+        Raises:
+            FloatingPointError: a loss is not finite; the checkpoint is the last good one.
+        """
         started, losses = time.monotonic(), []
-        for batch in batches(self.step):
+        for batch in islice(batches(self.step), self.settings.total_steps - self.step):
             losses.append(self._update(batch))
             if self.step % 25 == 0:
                 line = {
@@ -85,12 +100,12 @@ class Trainer:
                 losses = []
             if self.step % self.settings.save_every == 0 or self.step == self.settings.total_steps:
                 self.save()
-            if self.step >= self.settings.total_steps:
-                return
 
     def _update(self, batch: Any) -> float:
         self._set_rates()
         loss = self.loss(batch)
+        if not loss.isfinite():
+            raise FloatingPointError(f"the loss of step {self.step} is {loss.item()}")
         loss.backward()
         for optimizer in self.optimizers.values():
             optimizer.step()
@@ -120,7 +135,7 @@ class Trainer:
             partial.unlink(missing_ok=True)
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for name, optimizer in self.optimizers.items():

@@ -1,0 +1,35 @@
+"""The benchmarks run at toy size, from the command line to the table; their numbers mean nothing there."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TOY = {
+    "fsae_vs_diffusers": "--num-frames 9 --height 64 --width 64 --models AutoencoderKLWan AutoencoderKLLTXVideo",
+    "dit_vs_wan": "--num-blocks 1 --heads 1 --frames 1 --height 2 --width 2 --batch 1",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TOY))
+def test_benchmark_at_toy_size(name: str, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    command = [sys.executable, BENCHMARKS / f"{name}.py", *TOY[name].split(), "--runs", "1", "--output", output]
+    result = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(output.read_text())
+    assert report["question"] == name
+    assert len(report["commit"]) == 40
+    assert all(measured["seconds_median"] > 0 for measured in report["results"])
+    rows = output.with_suffix(".md").read_text().splitlines()[2:]
+    assert len(rows) == len({measured["model"] for measured in report["results"]}) == 3
+    assert any("(1.00x)" in row for row in rows)
+
+
+def test_every_benchmark_is_tried() -> None:
+    scripts = {path.stem for path in BENCHMARKS.glob("*.py") if "def main()" in path.read_text()}
+    assert scripts == set(TOY)

@@ -88,7 +88,7 @@ STAGES = (
         kernel_rate=0.006, other_rate=1e-3, guidance_weight=1.0, reconstruct=False, clip_share=0.0,
     ),
     Stage(
-        name="frames", steps=3000, decay_steps=2700, batch_size=1, num_frames=17, window=128,
+        name="frames", steps=2400, decay_steps=2200, batch_size=1, num_frames=17, window=128,
         kernel_rate=0.003, other_rate=5e-4, guidance_weight=0.03, reconstruct=True, clip_share=0.25,
     ),
 )  # fmt: skip

@@ -160,7 +160,7 @@ def test_code_in_a_folder_is_never_run_and_nobody_is_asked(
     config = tmp_path / "encoder" / file
     config.write_text(json.dumps(json.loads(config.read_text()) | foreign))
     ran = tmp_path / "ran"
-    (config.parent / "foreign.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    (tmp_path / "encoder" / "foreign.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
     with pytest.raises(CheckpointError, match="`path_or_repo_id` is"):
         T5TextEncoder.from_pretrained(tmp_path / "encoder")
     assert not ran.exists()

@@ -2,7 +2,8 @@
 
 from fastvid_dit.attention import AttentionOp, AttentionSite, sdpa
 from fastvid_dit.checkpoint import CheckpointError
-from fastvid_dit.fsvideo_dit import FSVIDEO_14B, WAN21_I2V_14B, FSVideoDiT, FSVideoDiTConfig
+from fastvid_dit.config import FSVIDEO_14B, WAN21_I2V_14B, FSVideoDiTConfig
+from fastvid_dit.fsvideo_dit import FSVideoDiT
 from fastvid_dit.positions import grid_positions
 
 __all__ = [

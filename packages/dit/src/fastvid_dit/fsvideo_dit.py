@@ -5,12 +5,10 @@ enter as noise | mask | condition. Source: FSVideo, section 2.3; the body follow
 residual stream keeps the model's dtype, norms and modulation are computed in float32.
 """
 
-import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,88 +18,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fastvid_dit.attention import AttentionOp, AttentionSite, sdpa
+from fastvid_dit.block import Block, BlockContext, Head
 from fastvid_dit.checkpoint import build_empty, find_folder, load_weights, read_config, save
-from fastvid_dit.layer_memory import States, allocate_memory, init_router_from_scratch, mix, route
-from fastvid_dit.layers import FeedForward, ImageEmbedding, LayerNorm, RMSNorm, TimestepEmbedding
-from fastvid_dit.modulation import Modulation, modulate
+from fastvid_dit.config import FSVideoDiTConfig
+from fastvid_dit.layer_memory import States, allocate_memory, init_router_from_scratch
+from fastvid_dit.layers import FeedForward, ImageEmbedding, TimestepEmbedding
 from fastvid_dit.patchify import patchify, token_grid, unpatchify
 from fastvid_dit.positions import grid_positions
-from fastvid_dit.rope import RotaryTables, rotary_tables, rotate
-
-LARGEST_SIZE, MOST_BLOCKS = 1 << 20, 1024
-"""Bounds of a configuration: far above any model, and small enough to refuse a hostile one at once."""
+from fastvid_dit.rope import RotaryTables, rotary_tables
 
 FLOAT32_PARTS = ("time_embedding.", "modulation.")
 """Parameters that stay float32 when a model is loaded in a lower precision."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FSVideoDiTConfig:
-    """Architecture of a `FSVideoDiT`; `FSVIDEO_14B` and `WAN21_I2V_14B` are the published sizes."""
-
-    patch_size: tuple[int, int, int]  # latent voxels per token along t, h, w
-    latent_channels: int
-    mask_channels: Literal[1, 4]
-    width: int
-    num_heads: int
-    num_blocks: int
-    ffn_width: int
-    frequency_width: int  # sinusoids of the timestep
-    text_width: int
-    image_width: int | None  # None: no image tokens
-    norm_eps: float  # of the block norms and of the norm on queries and keys
-    rope_theta: float
-    layer_memory: bool
-    memory_norm: Literal["post", "pre"]  # normalise the mix of states, or each state before it is mixed
-
-    def __post_init__(self) -> None:
-        positive = ("latent_channels", "width", "num_heads", "num_blocks", "ffn_width", "frequency_width", "text_width")
-        sizes = {name: getattr(self, name) for name in positive}
-        sizes |= {f"patch_size[{axis}]": size for axis, size in enumerate(self.patch_size)}
-        if self.image_width is not None:
-            sizes["image_width"] = self.image_width
-        for name, size in sizes.items():
-            largest = MOST_BLOCKS if name == "num_blocks" else LARGEST_SIZE
-            if not 1 <= size <= largest:
-                raise ValueError(f"`{name}` must be at least 1 and at most {largest}, got {size}")
-        if len(self.patch_size) != 3:
-            raise ValueError(f"`patch_size` must have three entries (t, h, w), got {self.patch_size}")
-        step = 2 * self.num_heads
-        if self.width % step or self.width < 6 * self.num_heads:
-            lower = max(self.width // step * step, 6 * self.num_heads)
-            raise ValueError(
-                f"`width` must be a multiple of {step} (2 x `num_heads`: RoPE turns channel pairs) and at least "
-                f"{6 * self.num_heads} (a pair for each of t, h, w), got {self.width}; nearest legal values: "
-                f"{lower}, {lower + step}"
-            )
-        if self.frequency_width % 2:
-            near = self.frequency_width - 1, self.frequency_width + 1
-            raise ValueError(f"`frequency_width` must be even, got {self.frequency_width}; nearest: {near}")
-        if self.mask_channels not in (1, 4):
-            raise ValueError(f"`mask_channels` must be 1 or 4, got {self.mask_channels}")
-        if self.memory_norm not in ("post", "pre"):
-            raise ValueError(f"`memory_norm` must be 'post' or 'pre', got {self.memory_norm!r}")
-        if not (0 < self.norm_eps < math.inf and 1 < self.rope_theta < math.inf):
-            raise ValueError(
-                f"need finite `norm_eps` > 0 and `rope_theta` > 1, got {self.norm_eps} and {self.rope_theta}"
-            )
-
-    @property
-    def condition_channels(self) -> int:
-        """Channels of the `condition` argument: mask, then condition latents."""
-        return self.mask_channels + self.latent_channels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockContext:
-    """What every block of one forward pass reads beside the tokens."""
-
-    timestep: Float[Tensor, "b 6 d"]
-    text: Float[Tensor, "b l d"]
-    text_mask: Bool[Tensor, "b 1 1 l"] | None
-    image: Float[Tensor, "b m d"] | None
-    rotary: RotaryTables
-    attention: AttentionOp
 
 
 class FSVideoDiT(nn.Module):
@@ -303,131 +230,6 @@ class FSVideoDiT(nn.Module):
             _require_shape("positions", positions, (3, *token_grid((t, h, w), self.config.patch_size)))
 
 
-class Block(nn.Module):
-    """Self-attention (keys and values from the layer memory), cross-attention, feed-forward."""
-
-    def __init__(self, config: FSVideoDiTConfig, index: int) -> None:
-        super().__init__()
-        width, heads, eps = config.width, config.num_heads, config.norm_eps
-        self.memory_norm = config.memory_norm
-        self.modulation = Modulation(6, width)
-        self.norm_self = LayerNorm(width, eps, affine=False)
-        has_router = config.layer_memory and index > 0
-        self.memory_router = nn.Linear(width, index + 1) if has_router else None
-        self.self_attention = SelfAttention(width, heads, eps)
-        self.norm_cross = LayerNorm(width, eps, affine=True)
-        self.cross_attention = CrossAttention(width, heads, eps, image=config.image_width is not None)
-        self.norm_ffn = LayerNorm(width, eps, affine=False)
-        self.ffn = FeedForward(width, config.ffn_width, width)
-
-    def forward(
-        self, x: Float[Tensor, "b n d"], states: States, context: BlockContext, site: AttentionSite
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n states"] | None]:
-        """The next state of the residual stream, and the router's weights if the block has a router."""
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self.modulation(context.timestep)
-
-        hidden = modulate(self.norm_self(x), shift, scale).to(x.dtype)
-        source, weights = hidden, None
-        if self.memory_router is not None:
-            weights = route(self.memory_router, hidden)
-            mixed = mix(states, weights)
-            normed = self.norm_self(mixed) if self.memory_norm == "post" else mixed
-            source = modulate(normed, shift, scale).to(x.dtype)
-        x = _add_gated(x, self.self_attention(hidden, source, context, site), gate)
-
-        x = x + self.cross_attention(self.norm_cross(x).to(x.dtype), context)
-
-        hidden = modulate(self.norm_ffn(x), ffn_shift, ffn_scale).to(x.dtype)
-        x = _add_gated(x, self.ffn(hidden), ffn_gate)
-        return x, weights
-
-    def memory_entry(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """What later blocks (and this one) remember of the state that enters here: itself, or its norm."""
-        return x if self.memory_norm == "post" else self.norm_self(x).to(x.dtype)
-
-
-class SelfAttention(nn.Module):
-    """Queries from one tensor, keys and values from another; RMS norm over all heads, then RoPE."""
-
-    def __init__(self, width: int, num_heads: int, eps: float) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = nn.Linear(width, width)
-        self.norm_q = RMSNorm(width, eps)
-        self.norm_k = RMSNorm(width, eps)
-
-    def forward(
-        self, query: Float[Tensor, "b n d"], source: Float[Tensor, "b n d"], context: BlockContext, site: AttentionSite
-    ) -> Float[Tensor, "b n d"]:
-        q = rotate(split_heads(self.norm_q(self.to_q(query)), self.num_heads), context.rotary)
-        k = rotate(split_heads(self.norm_k(self.to_k(source)), self.num_heads), context.rotary)
-        v = split_heads(self.to_v(source), self.num_heads)
-        out: Tensor = self.to_out(merge_heads(context.attention(q, k, v, site)))
-        return out
-
-
-class CrossAttention(nn.Module):
-    """Attention to text and, with keys and values of its own, to the image; both use the same queries."""
-
-    def __init__(self, width: int, num_heads: int, eps: float, *, image: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = nn.Linear(width, width)
-        self.norm_q = RMSNorm(width, eps)
-        self.norm_k = RMSNorm(width, eps)
-        self.image_to_k = nn.Linear(width, width) if image else None
-        self.image_to_v = nn.Linear(width, width) if image else None
-        self.image_norm_k = RMSNorm(width, eps) if image else None
-
-    def forward(self, x: Float[Tensor, "b n d"], context: BlockContext) -> Float[Tensor, "b n d"]:
-        q = split_heads(self.norm_q(self.to_q(x)), self.num_heads)
-        k = split_heads(self.norm_k(self.to_k(context.text)), self.num_heads)
-        v = split_heads(self.to_v(context.text), self.num_heads)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=context.text_mask)
-        if self.image_to_k is not None and self.image_to_v is not None and self.image_norm_k is not None:
-            image_k = split_heads(self.image_norm_k(self.image_to_k(context.image)), self.num_heads)
-            image_v = split_heads(self.image_to_v(context.image), self.num_heads)
-            attended = attended + F.scaled_dot_product_attention(q, image_k, image_v)
-        out: Tensor = self.to_out(merge_heads(attended))
-        return out
-
-
-class Head(nn.Module):
-    """Modulated norm and projection to the velocity of each voxel of a patch."""
-
-    def __init__(self, config: FSVideoDiTConfig, out_channels: int) -> None:
-        super().__init__()
-        self.modulation = Modulation(2, config.width)
-        self.norm = LayerNorm(config.width, config.norm_eps, affine=False)
-        self.linear = nn.Linear(config.width, out_channels)
-
-    def forward(self, x: Float[Tensor, "b n d"], timestep: Float[Tensor, "b d"]) -> Float[Tensor, "b n p"]:
-        shift, scale = self.modulation(timestep.unsqueeze(1))
-        out: Tensor = self.linear(modulate(self.norm(x), shift, scale).to(x.dtype))
-        return out
-
-
-def split_heads(x: Float[Tensor, "b n d"], num_heads: int) -> Float[Tensor, "b heads n e"]:
-    """Channels of a head are adjacent."""
-    return rearrange(x, "b n (heads e) -> b heads n e", heads=num_heads)
-
-
-def merge_heads(x: Float[Tensor, "b heads n e"]) -> Float[Tensor, "b n d"]:
-    """The inverse of `split_heads`."""
-    return rearrange(x, "b heads n e -> b n (heads e)")
-
-
-def _add_gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
-    """x + gate update in float32, back in x's dtype: the residual stream never changes dtype."""
-    return (x.float() + update.float() * gate).to(x.dtype)
-
-
 def _key_mask(text_mask: Tensor) -> Tensor:
     """Broadcast over heads and queries; a row without any token attends to all: softmax over none is NaN."""
     empty = ~text_mask.any(dim=1, keepdim=True)
@@ -458,25 +260,3 @@ def _init_weights(module: nn.Module) -> None:
             nn.init.normal_(embedding.linear_in.weight, std=0.02)
             nn.init.normal_(embedding.linear_out.weight, std=0.02)
         nn.init.zeros_(module.head.linear.weight)
-
-
-FSVIDEO_14B = FSVideoDiTConfig(
-    patch_size=(1, 1, 1),
-    latent_channels=128,
-    mask_channels=4,
-    width=5120,
-    num_heads=40,
-    num_blocks=40,
-    ffn_width=13824,
-    frequency_width=256,
-    text_width=4096,
-    image_width=1280,
-    norm_eps=1e-6,
-    rope_theta=10000.0,
-    layer_memory=True,
-    memory_norm="post",
-)
-"""The base model of FSVideo: 16,399,994,547 parameters, 4,194,099 of them in the routers."""
-
-WAN21_I2V_14B = replace(FSVIDEO_14B, patch_size=(1, 2, 2), latent_channels=16, layer_memory=False)
-"""Wan2.1-I2V-14B, which FSVideo starts from: 16,394,878,784 parameters."""

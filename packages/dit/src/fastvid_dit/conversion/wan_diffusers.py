@@ -10,7 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from fastvid_dit.fsvideo_dit import FSVideoDiT, FSVideoDiTConfig
+from fastvid_dit.config import FSVideoDiTConfig
+from fastvid_dit.fsvideo_dit import FSVideoDiT
 from fastvid_dit.layer_memory import init_router_for_pretrained
 
 UNUSED_SUFFIX = ".attn2.norm_added_q.weight"

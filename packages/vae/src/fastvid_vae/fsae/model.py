@@ -142,7 +142,7 @@ class FSAE(nn.Module):
         generator: torch.Generator | None = None,
         noise_mode: NoiseMode = "off",
     ) -> Iterator[Float[Tensor, "b 3 T H W"]]:
-        """The frames of latents that arrive in pieces, one tensor a piece; joined, they are what `decode` gives (noise off).
+        """The frames of latents that arrive in pieces, one tensor a piece; joined, what `decode` gives without noise.
 
         Args:
             chunks: any numbers of latent frames.

@@ -26,16 +26,20 @@ def live_peak(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("mode", ["causal", "standard", "lite"])
+@pytest.mark.parametrize("injection", [(None, None, "relative", "content"), ("deformable",) * 4], ids=["deep", "every"])
 @torch.no_grad()
-def test_the_estimate_is_what_a_pass_needs(mode: str, build: Callable[..., FSAE], video: Callable[..., Tensor]) -> None:
+def test_the_estimate_is_what_a_pass_needs(
+    mode: str, injection: tuple[str | None, ...], build: Callable[..., FSAE], video: Callable[..., Tensor]
+) -> None:
     widths = (16, 32, 16, 16)
-    model = build(decoder_mode=mode, encoder_widths=widths, decoder_widths=widths)
+    model = build(decoder_mode=mode, encoder_widths=widths, decoder_widths=widths, injection=injection)
     # Two videos: for a small single one PyTorch picks a convolution on the CPU that unfolds its input.
     frames, latents = video(2, 3, 9, 48, 48), video(2, 4, 3, 6, 6)
+    first = [features[:, :, :1] for features in model.encoder(frames, Stream())[1]]
     estimate = bytes_per_pixel(16, itemsize=4) * frames[:, 0].numel()
     for work in (
         lambda: model.encoder(frames, Stream()),
-        lambda: model.decoder(latents, None, Stream(), Noise("off", 0.0, None)),
+        lambda: model.decoder(latents, first, Stream(), Noise("off", 0.0, None)),
     ):
         needed = live_peak(work)
         assert 0.5 * estimate < needed < 1.1 * estimate

@@ -1,7 +1,7 @@
 """Train the embedded autoencoder on random camera motions over photos and on real clips. Resumes where it was killed.
 
-In three stages: the encoder learns to see motion in short clips, then in whole ones; then the whole model learns to
-reconstruct.
+In four stages: the encoder learns to see motion and content in short clips, then in whole ones; the decoder learns to
+use what it sees; then both learn together.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from camera_motion import offsets, sample_motion, sources
@@ -59,7 +60,7 @@ class Stage:
         num_frames, window: of a clip; the window is cut out of frames of 128 pixels.
         kernel_rate, other_rate: learning rates, see `TrainingSettings`.
         guidance_weight: of what the probes and the decoder's heads are told.
-        reconstruct: train the decoder too, on the pixels' error.
+        part: what is trained. The encoder alone learns what the probes ask; the others the pixels' error as well.
         clip_share: how many clips are real ones, whose motion is not known.
     """
 
@@ -72,24 +73,28 @@ class Stage:
     kernel_rate: float
     other_rate: float
     guidance_weight: float
-    reconstruct: bool
+    part: Literal["encoder", "decoder", "both"]
     clip_share: float
 
 
-# The rates of the first two stages fall to zero: at a constant rate twice the error is left, and what is built on the
-# encoder is built on noise.
+# The rates of every stage fall to zero: at a constant rate twice the error is left, and what comes next is built on
+# noise. The encoder rests while a new decoder learns, whose first errors would cost it the pixel it has learned to see.
 STAGES = (
     Stage(
         name="motion", steps=700, decay_steps=300, batch_size=8, num_frames=5, window=64,
-        kernel_rate=0.01, other_rate=1e-3, guidance_weight=1.0, reconstruct=False, clip_share=0.0,
+        kernel_rate=0.01, other_rate=1e-3, guidance_weight=1.0, part="encoder", clip_share=0.0,
     ),
     Stage(
-        name="long_motion", steps=300, decay_steps=250, batch_size=8, num_frames=17, window=64,
-        kernel_rate=0.006, other_rate=1e-3, guidance_weight=1.0, reconstruct=False, clip_share=0.0,
+        name="long_motion", steps=900, decay_steps=600, batch_size=8, num_frames=17, window=64,
+        kernel_rate=0.006, other_rate=1e-3, guidance_weight=1.0, part="encoder", clip_share=0.1,
     ),
     Stage(
-        name="frames", steps=2400, decay_steps=2200, batch_size=1, num_frames=17, window=128,
-        kernel_rate=0.003, other_rate=5e-4, guidance_weight=0.03, reconstruct=True, clip_share=0.25,
+        name="decoder", steps=1500, decay_steps=1000, batch_size=1, num_frames=17, window=128,
+        kernel_rate=0.005, other_rate=1e-3, guidance_weight=0.03, part="decoder", clip_share=0.25,
+    ),
+    Stage(
+        name="both", steps=1200, decay_steps=1180, batch_size=1, num_frames=17, window=128,
+        kernel_rate=0.001, other_rate=2e-4, guidance_weight=0.03, part="both", clip_share=0.25,
     ),
 )  # fmt: skip
 
@@ -126,10 +131,13 @@ class Guided(nn.Module):
     def loss(self, stage: Stage, frames: Tensor, latent_noise: Tensor, places: Tensor) -> Tensor:
         """The loss of a stage; frames b 3 T H W, places b T H W 2: offsets in pixels, NaN where not known."""
         model, weight = self.autoencoder, stage.guidance_weight
-        latents, features = model.encoder(frames, Stream())
+        with torch.set_grad_enabled(stage.part != "decoder"):
+            latents, features = model.encoder(frames, Stream())
         latents = add_latent_noise(latents, latent_noise)
-        loss = weight * self.encoding_loss(latents, features[SEEN_STAGE], frames, places)
-        if stage.reconstruct:
+        loss = latents.new_zeros(())
+        if stage.part != "decoder":
+            loss = weight * self.encoding_loss(latents, features[SEEN_STAGE], frames, places)
+        if stage.part != "encoder":
             loss = loss + decoding_loss(model, latents, features, frames, places, weight)
         return loss
 
@@ -221,7 +229,7 @@ def main() -> None:
         stage = replace(planned, steps=2, decay_steps=1) if arguments.toy else planned
         # Compiling takes minutes, which only long stages earn back.
         compiled = stage.steps >= 1000
-        if stage.reconstruct:
+        if stage.part == "decoder":
             initialise_decoder(model.autoencoder, clips)
         averaged = train_stage(model, stage, arguments.data, arguments.output, arguments.device, compiled=compiled)
     autoencoder, count = averaged.autoencoder.cpu(), 2 if arguments.toy else 128

@@ -100,7 +100,7 @@ def test_from_photos_to_scores(material: Path, tmp_path: Path, monkeypatch: pyte
         run(train_autoencoder, str(material), str(output), "--toy")
         for memory in ([], ["--no-layer-memory"]):
             run(train_transformer, str(material), str(output), "--toy", *memory)
-    assert torch.load(output / "frames.pt", weights_only=True)["step"] == 2
+    assert torch.load(output / "both.pt", weights_only=True)["step"] == 2
     scores = tmp_path / "scores.json"
     pipelines = "--model", str(output / "pipeline_memory"), "--without-memory", str(output / "pipeline_plain")
     run(evaluate, str(material), *pipelines, "--photos", "1", "--output", str(scores))

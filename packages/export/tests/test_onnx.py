@@ -1,10 +1,13 @@
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
 from fastvid_export import EngineError, Exportable, ExportError, OnnxEngine, ParityError, export_onnx, translation
+from fastvid_export.onnx import _install
 from torch import Tensor
 
 from .fakes import exportable_of
@@ -52,6 +55,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_files_and_nothing_else(folder: Path) -> None:
     assert names(folder) == ["good.json", "good.onnx"]
     assert json.loads((folder / "good.json").read_text())["passed"] is True
+
+
+def test_files_are_open_for_writing_when_they_are_synced_as_windows_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    monkeypatch.setattr("os.fsync", lambda file: modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.onnx").write_bytes(b"graph")
+    _install(tmp_path / "model.onnx", [tmp_path / "new" / "model.onnx"])
+    assert modes == [os.O_RDWR]
+    assert (tmp_path / "model.onnx").read_bytes() == b"graph"
 
 
 def test_names_types_and_symbolic_sizes(folder: Path) -> None:

@@ -1,6 +1,9 @@
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
+from fastvid_pipelines.checkpoint import new_folder
 from fastvid_pipelines.outputs import check_writable, staged
 
 
@@ -12,6 +15,19 @@ def test_files_take_their_names_together(tmp_path: Path) -> None:
             assert part.suffix == ".part"
         assert not any(path.exists() for path in paths)
     assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_files_are_open_for_writing_when_they_are_synced_as_windows_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    monkeypatch.setattr("os.fsync", lambda file: modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE))
+    with staged(tmp_path / "a.txt") as (part,):
+        part.write_text("a")
+    with new_folder(tmp_path / "model") as folder:
+        (folder / "b.txt").write_text("b")
+    assert modes == [os.O_RDWR, os.O_RDWR]
+    assert (tmp_path / "a.txt").read_text() == "a"
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])

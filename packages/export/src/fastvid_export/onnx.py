@@ -78,7 +78,7 @@ def _check_arguments(target: Path, opset: int) -> None:
 def _install(target: Path, files: Sequence[Path]) -> None:
     """Move finished files into place: weights under a name of their own, then the graph, which switches to them."""
     for file in files:
-        with file.open("rb") as handle:
+        with file.open("r+b") as handle:  # Windows syncs only what is open for writing
             os.fsync(handle.fileno())
         file.replace(target.with_name(file.name))
     kept = {file.name for file in files}

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastvid_pipelines.errors import CheckpointError
+from fastvid_pipelines.outputs import sync
 
 CONFIG_NAME = "config.json"
 INDEX_NAME = "model_index.json"
@@ -163,15 +164,10 @@ def new_folder(directory: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
 
 
 def _read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

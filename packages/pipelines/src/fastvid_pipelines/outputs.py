@@ -17,7 +17,7 @@ def staged(*paths: Path) -> Iterator[list[Path]]:
     try:
         yield parts
         for part in parts:
-            _sync(part)
+            sync(part)
         for part, path in zip(parts, paths, strict=True):
             part.replace(path)
     finally:
@@ -40,6 +40,7 @@ def check_writable(name: str, path: Path) -> None:
         raise ValueError(f"`{name}` is {str(path)!r}: the folder {str(folder)!r} is not writable")
 
 
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
+def sync(file: Path) -> None:
+    """Wait until a file is on the disk; Windows asks for one that is open for writing."""
+    with file.open("r+b") as opened:
         os.fsync(opened.fileno())

@@ -32,6 +32,8 @@ CLASSES: dict[str, dict[str, Any]] = {
 
 
 class FakeEntryPoint:
+    module = "some.package"
+
     def __init__(self, name: str, group: str) -> None:
         self.name, self.group = name, group
 
@@ -126,6 +128,13 @@ def test_only_offered_classes_are_ever_loaded(tmp_path: Path) -> None:
     model_folder(tmp_path, "os:system")
     with pytest.raises(ValueError, match="'os:system', which is not a decoder that is installed"):
         discovery.load_part(tmp_path, "decoder")
+
+
+def test_a_name_that_fastvid_took_stays_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = (EntryPoint("FSAE", f"{module}:FSAE", "fastvid.autoencoder") for module in ("fastvid_vae", "other"))
+    for entries in ([own, other], [other, own]):
+        monkeypatch.setattr(discovery, "entry_points", lambda *, group, entries=entries: entries)
+        assert discovery.installed("decoder") == {"FSAE": own}
 
 
 def test_without_any_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

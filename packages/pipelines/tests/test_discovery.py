@@ -33,6 +33,30 @@ def test_where_nothing_is_installed_the_line_that_installs_it_is_named(entries: 
         discovery.find_class(discovery.AUTOENCODERS, "fastvid_vae", "FSAE")
 
 
+def test_a_name_taken_twice_leads_to_the_library_that_was_meant(entries: list[EntryPoint]) -> None:
+    entries.append(EntryPoint("Fraction", "zipfile:ZipFile", discovery.AUTOENCODERS))
+    for _ in range(2):
+        assert discovery.find_class(discovery.AUTOENCODERS, "fractions", "Fraction").__name__ == "Fraction"
+        assert discovery.find_class(discovery.AUTOENCODERS, "zipfile", "Fraction").__name__ == "ZipFile"
+        entries.reverse()
+
+
+@pytest.mark.parametrize("other", ["aaa_other:X", "zzz_other:X"])
+def test_a_name_that_fastvid_took_stays_its_own(entries: list[EntryPoint], other: str) -> None:
+    entries[:] = [
+        EntryPoint("none", other, discovery.ACCELERATORS),
+        EntryPoint("none", "fastvid_accel:NoAcceleration", discovery.ACCELERATORS),
+        EntryPoint("more", other, discovery.ACCELERATORS),
+    ]
+    for _ in range(2):
+        found = discovery.installed(discovery.ACCELERATORS)
+        assert {name: entry.value for name, entry in found.items()} == {
+            "none": "fastvid_accel:NoAcceleration",
+            "more": other,
+        }
+        entries.reverse()
+
+
 @pytest.mark.parametrize(
     ("library", "class_name", "error"),
     [

@@ -40,5 +40,7 @@ def load_part(folder: Path, part: Part) -> Any:
 
 
 def installed(part: Part) -> dict[str, EntryPoint]:
-    """Entry points for this part, by class name."""
-    return {entry.name: entry for entry in entry_points(group=GROUPS[part])}
+    """Entry points for this part, by class name; where two packages took the same name, that of fastvid counts."""
+    own = BRINGS[part].replace("-", "_")
+    entries = sorted(entry_points(group=GROUPS[part]), key=lambda entry: entry.module.split(".")[0] == own)
+    return {entry.name: entry for entry in entries}

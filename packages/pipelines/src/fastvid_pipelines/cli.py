@@ -20,6 +20,8 @@ from fastvid_pipelines.errors import NonFiniteError
 
 RUN_TIME, USAGE, MISSING_DEPENDENCY, OUT_OF_MEMORY, TERMINATED, INTERRUPTED = 1, 2, 3, 4, 143, 130
 
+OWN_VERBS = ("generate", "reconstruct", "doctor")
+
 app = typer.Typer(
     name="fastvid-cli",
     help="Fast video generation: a photo and a sentence in, a video out.",
@@ -116,9 +118,15 @@ def main() -> None:
     """The entry point of the script."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # lets `finally` remove temporary files
     _log_to_stderr()
-    for name, entry in discovery.installed(discovery.COMMANDS).items():
-        _add_command(name, entry.dist.name if entry.dist else entry.module, entry.load)
+    _add_commands()
     app()
+
+
+def _add_commands() -> None:
+    """The verbs of other packages; none of them can take the place of one that is here."""
+    for name, entry in discovery.installed(discovery.COMMANDS).items():
+        if name not in OWN_VERBS:
+            _add_command(name, entry.dist.name if entry.dist else entry.module, entry.load)
 
 
 def _add_command(name: str, package: str, load: Callable[[], Callable[..., None]]) -> None:

@@ -19,8 +19,8 @@ BRINGS = {
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
-    """Entry points of a group, by name."""
-    return {entry.name: entry for entry in sorted(entry_points(group=group))}
+    """Entry points of a group, by name; where two packages took the same name, that of fastvid counts."""
+    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: (_is_own(entry), entry))}
 
 
 def find(group: str, name: str) -> Any:
@@ -48,14 +48,22 @@ def find_class(group: str, library: str, class_name: str) -> Any:
         MissingPackageError: the library is not installed.
         CheckpointError: the library is there, but has no such class.
     """
-    entry = installed(group).get(class_name)
-    if entry is not None and entry.module.split(".")[0] == library:
-        return entry.load()
+    entries = {(_library(entry), entry.name): entry for entry in entry_points(group=group)}
+    if (library, class_name) in entries:
+        return entries[library, class_name].load()
     kind = group.removeprefix("fastvid.")
-    present = [f"{other.module.split('.')[0]}.{name}" for name, other in installed(group).items()]
-    if library not in {name.split(".")[0] for name in present}:
+    present = [".".join(names) for names in sorted(entries)]
+    if library not in {present_library for present_library, _ in entries}:
         raise MissingPackageError(
             f"the pipeline's {kind} is {library}.{class_name}, and no installed package offers it; install it with: "
             f"pip install {BRINGS[group]}  (or everything: pip install 'fastvid-pipelines[all]')"
         )
     raise CheckpointError(f"the pipeline's {kind} is {library}.{class_name}; installed: {', '.join(present)}")
+
+
+def _library(entry: EntryPoint) -> str:
+    return entry.module.split(".")[0]
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return _library(entry).replace("_", "-") in BRINGS.values()

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastvid_pipelines import pipeline_folder
+from fastvid_pipelines import cli, pipeline_folder
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from PIL import Image
+from typer.testing import CliRunner
 
 from . import fakes
 
@@ -22,6 +23,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+class Outcome:
+    """What a run printed, its exit code, and the files it left beside its input."""
+
+    def __init__(self, folder: Path, *words: object) -> None:
+        before = set(folder.iterdir())
+        result = CliRunner().invoke(cli.app, [str(word) for word in words])
+        self.code = result.exit_code
+        self.out, self.err = result.stdout, result.stderr
+        self.new = sorted(path.name for path in set(folder.iterdir()) - before)
 
 
 @contextmanager

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 import torch
-from fastvid_pipelines import cli, image_to_video
+from fastvid_pipelines import cli, embedded, pipeline_folder, video_io
 from fastvid_pipelines.commands import generate as generation
 from fastvid_pipelines.errors import CheckpointError, MissingPackageError, NonFiniteError
 from fastvid_pipelines.types import LatentVideo, Step
@@ -22,20 +23,8 @@ from fastvid_pipelines.video_io import read_video
 from PIL import Image
 from typer.testing import CliRunner
 
-from .conftest import largest_file
+from .conftest import Outcome, largest_file
 from .fakes import FakeAccelerator, FakeTransformer
-
-
-class Outcome:
-    """What a run printed, its exit code, and the files it left beside its input."""
-
-    def __init__(self, folder: Path, *words: object) -> None:
-        before = set(folder.iterdir())
-        result = CliRunner().invoke(cli.app, [str(word) for word in words])
-        self.code = result.exit_code
-        self.out, self.err = result.stdout, result.stderr
-        self.new = sorted(path.name for path in set(folder.iterdir()) - before)
-
 
 Run = Callable[..., Outcome]
 
@@ -125,28 +114,41 @@ def test_an_accelerator_is_found_by_name(generate: Run, monkeypatch: pytest.Monk
 
 
 BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [
-    (("--height", 0), "`height` is 0; expected 16 to 8192 (nearest legal values: 16 and 17)"),
-    (("--width", -1), "`width` is -1"),
-    (("--height", 1), "`height` is 1"),
-    (("--height", 127), "`height` is 127; an mp4 (H.264, yuv420p) has an even number"),
-    (("--width", 131), "nearest legal values: 130 and 132"),
-    (("--num-frames", 0), "`num_frames` is 0"),
-    (("--num-frames", -1), "`num_frames` is -1"),
-    (("--steps", 0), "`num_inference_steps` is 0; expected 1 to 1000"),
-    (("--guidance-scale", "nan"), "`guidance_scale` is nan"),
-    (("--fps", 0), "`fps` is 0"),
-    (("--shift", -1), "`shift` is -1"),
-    (("--solver", "heun"), "`solver` is 'heun'; expected one of euler, dpmsolver++, unipc"),
-    (("--seed", -1), "`seed` is -1"),
-    (("--device", "tpu7"), "`device` is 'tpu7', which cannot be used here; available: cpu"),
-    (("--device", "meta"), "`device` is 'meta'"),
-    (("--dtype", "int8"), "`dtype` is 'int8'; expected one of float32, bfloat16, float16"),
-    (("--negative-prompt", "x", "--guidance-scale", 1), "`negative_prompt` is 'x', which has no effect"),
+    (
+        ("--height", 0),
+        "`--height` is 0; an mp4 (H.264, yuv420p) has an even number of pixels on each side, here 16 to ",
+    ),
+    (("--height", 0), "(nearest legal values: 16 and 18)"),
+    (("--width", -1), "`--width` is -1"),
+    (("--height", 14), "(nearest legal values: 16 and 18)"),
+    (("--height", 127), "(nearest legal values: 126 and 128)"),
+    (("--width", 131), "`--width` is 131"),
+    (("--width", 9001), "(nearest legal values: 8190 and 8192)"),
+    (("--num-frames", 0), "`--num-frames` is 0"),
+    (("--num-frames", -1), "`--num-frames` is -1"),
+    (("--num-frames", 4096, "--height", 8192, "--width", 8192), "`--num-frames` x `--height` x `--width` is 4096 x "),
+    (("--steps", 0), "`--steps` is 0; expected 1 to 1000"),
+    (("--guidance-scale", "nan"), "`--guidance-scale` is nan"),
+    (("--fps", 0), "`--fps` is 0"),
+    (("--shift", -1), "`--shift` is -1"),
+    (("--solver", "heun"), "`--solver` is 'heun'; expected one of euler, dpmsolver++, unipc"),
+    (("--seed", -1), "`--seed` is -1"),
+    (("--accelerate", "warp"), "`--accelerate` is 'warp'; installed: "),
+    (("--device", "tpu7"), "`--device` is 'tpu7', which cannot be used here; available: cpu"),
+    (("--device", "meta"), "`--device` is 'meta'"),
+    (("--dtype", "int8"), "`--dtype` is 'int8'; expected one of float32, bfloat16, float16"),
+    (("--negative-prompt", "x", "--guidance-scale", 1), "at `--guidance-scale` 1; raise `--guidance-scale` above 1"),
+    (("--output", "out.avi"), "`--output` is 'out.avi'; expected a name that ends in .mp4"),
+    (("--model", "/nowhere"), "`--model` is '/nowhere': no such folder"),
 ]
 
 
 @pytest.mark.parametrize(("flags", "message"), BAD_FLAGS)
-def test_bad_flags_exit_with_2_and_leave_no_file(generate: Run, flags: tuple[object, ...], message: str) -> None:
+def test_bad_flags_exit_with_2_before_the_model_is_read_and_leave_no_file(
+    generate: Run, monkeypatch: pytest.MonkeyPatch, flags: tuple[object, ...], message: str
+) -> None:
+    monkeypatch.setattr(pipeline_folder, "load", failing(AssertionError("the model was read")))
+    monkeypatch.setattr(cli.discovery, "entry_points", lambda group: [EntryPoint("none", "a:b", group)])
     outcome = generate(*flags, "--json")
     assert outcome.code == cli.USAGE
     assert message in outcome.err
@@ -207,10 +209,30 @@ def test_bad_outputs_exit_with_2(generate: Run, output: str, message: str) -> No
     assert outcome.new == []
 
 
-def test_a_missing_model_exits_with_2(generate: Run) -> None:
-    outcome = generate(model=Path("/nowhere"))
+def test_a_fault_of_the_model_folder_is_not_laid_on_the_flags(generate: Run, saved: Path) -> None:
+    index = json.loads((saved / "model_index.json").read_text())
+    index["sampling"]["num_inference_steps"] = 0
+    (saved / "model_index.json").write_text(json.dumps(index))
+    outcome = generate()
     assert outcome.code == cli.USAGE
-    assert "`path_or_repo_id` is '/nowhere': no such folder" in outcome.err
+    assert "model_index.json: sampling: " in outcome.err
+    assert "`num_inference_steps` is 0" in outcome.err
+
+
+@pytest.mark.parametrize("verb", ["generate", "reconstruct"])
+def test_without_an_encoder_nothing_begins(
+    generate: Run, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(video_io.av, "codecs_available", {"h264", "mpeg4"})
+    monkeypatch.setattr(pipeline_folder, "find", failing(AssertionError("the model was looked for")))
+    if verb == "generate":
+        outcome = generate()
+    else:
+        outcome = Outcome(tmp_path, "reconstruct", tmp_path / "in.mp4", tmp_path / "out.mp4", "--model", saved)
+    assert outcome.code == cli.MISSING_DEPENDENCY
+    assert "libx264" in outcome.err
+    assert "pip install --force-reinstall av" in outcome.err
+    assert outcome.new == []
 
 
 def test_a_full_disk_exits_with_1_and_leaves_no_file(generate: Run) -> None:
@@ -319,7 +341,8 @@ def test_reconstruct_takes_the_first_frames_and_crops_odd_sizes(
     ("name", "flags", "message"),
     [
         ("missing.mp4", (), "no such file"),
-        ("photo.png", ("--num-frames", 0), "`num_frames` is 0"),
+        ("photo.png", ("--num-frames", 0), "`--num-frames` is 0"),
+        ("photo.png", ("--dtype", "int8"), "`--dtype` is 'int8'"),
         ("model", (), "no such file"),
     ],
 )
@@ -330,52 +353,6 @@ def test_bad_videos_exit_with_2(
     assert outcome.code == cli.USAGE
     assert message in outcome.err
     assert outcome.new == []
-
-
-def test_doctor_names_what_is_missing_with_the_line_that_installs_it(tmp_path: Path) -> None:
-    outcome = Outcome(tmp_path, "doctor", "--json")
-    report = json.loads(outcome.out)
-    assert report["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert report["codecs"] == {"write h264": True, "read h264": True}
-    assert "cpu" in report["devices"]
-    assert outcome.code == (cli.MISSING_DEPENDENCY if report["missing"] else 0)
-    for package in ("fastvid-vae", "fastvid-dit"):
-        assert (package in report["versions"]) != (f"{package}: pip install {package}" in report["missing"])
-
-
-@pytest.fixture
-def restored_verbs() -> Iterator[None]:
-    before = list(cli.app.registered_commands)
-    yield
-    cli.app.registered_commands[:] = before
-
-
-def test_another_package_adds_a_verb_that_is_loaded_when_it_is_called(tmp_path: Path, restored_verbs: None) -> None:
-    loaded = []
-
-    def shout(word: str, times: int = 1) -> None:
-        if times < 1:
-            raise ValueError(f"`times` is {times}; expected at least 1")
-        sys.stdout.write(" ".join([word.upper()] * times) + "\n")
-
-    def load() -> Callable[..., None]:
-        loaded.append(True)
-        return shout
-
-    cli._add_command("shout", "fastvid-other", load)
-    overview = Outcome(tmp_path, "--help")
-    assert "From fastvid-other" in overview.out
-    assert loaded == []
-    assert Outcome(tmp_path, "shout", "hey", "--times", 2).out == "HEY HEY\n"
-    assert Outcome(tmp_path, "shout", "hey", "--times", 0).code == cli.USAGE
-    assert Outcome(tmp_path, "shout").code == cli.USAGE
-    assert "--times" in Outcome(tmp_path, "shout", "--help").out
-
-
-def test_the_command_line_starts_without_torch() -> None:
-    program = "import sys; import fastvid_pipelines.cli; print('torch' in sys.modules, 'av' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout == "False False\n"
 
 
 CHILD = """
@@ -435,7 +412,7 @@ def test_a_bar_on_a_terminal_and_nothing_elsewhere(monkeypatch: pytest.MonkeyPat
 def test_without_an_embedded_model_generate_refuses_and_writes_nothing(
     tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_to_video, "embedded_folder", lambda: tmp_path / "embedded")
+    monkeypatch.setattr(embedded, "embedded_folder", lambda: tmp_path / "embedded")
     output = tmp_path / "out.mp4"
     result = CliRunner().invoke(cli.app, ["generate", str(photo), "--prompt", "zoom", "--output", str(output)])
     assert result.exit_code == 2

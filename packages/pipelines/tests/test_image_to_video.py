@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastvid_pipelines import image_to_video
+from fastvid_pipelines import embedded
 from fastvid_pipelines.errors import GenerationCancelled, NonFiniteError
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.stages.decode import to_pixels
@@ -227,6 +227,6 @@ def test_in_low_precision_the_video_stays_close(photo: Path) -> None:
 
 
 def test_default_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_to_video, "embedded_folder", lambda: tmp_path / "embedded")
+    monkeypatch.setattr(embedded, "embedded_folder", lambda: tmp_path / "embedded")
     with pytest.raises(ValueError, match=r"no embedded model in this installation .*name the folder of another model"):
         FSVideoPipeline.default()

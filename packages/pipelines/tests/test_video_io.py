@@ -1,10 +1,12 @@
 import struct
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from fastvid_pipelines import video_io
+from fastvid_pipelines.errors import MissingPackageError
 from fastvid_pipelines.types import Clip
 from fastvid_pipelines.video_io import check_mp4_size, read_video, save_video, write_mp4
 
@@ -88,6 +90,7 @@ def test_same_frames_same_bytes(tmp_path: Path) -> None:
         (128, 131, r"`width` is 131; .*\(nearest legal values: 130 and 132\)"),
         (1, 16, r"`height` is 1; .*\(nearest legal values: 2 and 4\)"),
         (0, 16, "`height` is 0"),
+        (16386, 16, r"`height` is 16386; .*2 to 16384 \(nearest legal values: 16382 and 16384\)"),
         (16, -1, "`width` is -1"),
     ],
 )
@@ -148,6 +151,28 @@ def test_an_old_file_survives_a_failed_write(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`height`"):
         save_video(odd, path)
     assert path.read_bytes() == before
+
+
+def test_without_the_encoder_the_line_that_brings_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_io.av, "codecs_available", {"h264", "mpeg4"})
+    with pytest.raises(MissingPackageError, match=r"without the H\.264 encoder libx264.*pip install"):
+        save_video(clip(moving()), tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("max_frames", [0, -1, 2.5, 4097])
+def test_a_number_of_frames_that_is_none_is_refused(tmp_path: Path, max_frames: Any) -> None:
+    write_mp4(moving(2), 8.0, tmp_path / "in.mp4")
+    with pytest.raises(ValueError, match=f"`max_frames` is {max_frames}; expected"):
+        read_video(tmp_path / "in.mp4", max_frames=max_frames)
+
+
+def test_a_video_larger_than_memory_is_refused_unless_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_io, "MOST_PIXELS", 4 * 48 * 64)
+    write_mp4(moving(5), 8.0, tmp_path / "in.mp4")
+    with pytest.raises(ValueError, match=r"`video` is .*in\.mp4', which has more than 4 frames of 64x48.*`max_frames`"):
+        read_video(tmp_path / "in.mp4")
+    assert len(read_video(tmp_path / "in.mp4", max_frames=4).frames) == 4
 
 
 def test_reading_can_stop_early(tmp_path: Path) -> None:

@@ -4,16 +4,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from importlib.resources import files
-from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NotRequired, Required, Self, TypedDict, Unpack, get_args, overload
+from typing import Literal, NotRequired, Required, Self, TypedDict, Unpack, get_args, overload
 
 import torch
 
 from fastvid_pipelines import pipeline_folder
-from fastvid_pipelines.errors import CheckpointError
+from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.interfaces import Accelerator, Autoencoder, ImageEncoder, TextEncoder, Transformer
 from fastvid_pipelines.photo_io import ImageInput, fit_photo, load_photo, to_frame
 from fastvid_pipelines.sampling.solvers import METHODS
@@ -21,7 +18,7 @@ from fastvid_pipelines.stages.decode import decode, to_pixels
 from fastvid_pipelines.stages.denoise import StepCallback, denoise, draw_noise
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
-from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Sampling, SolverName, Step, TensorClip
+from fastvid_pipelines.types import Clip, LatentVideo, Sampling, SolverName, Step, TensorClip, build_request
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +124,8 @@ class FSVideoPipeline:
         """
         if output_type not in get_args(OutputType):
             raise ValueError(f"`output_type` is {output_type!r}; expected one of {', '.join(get_args(OutputType))}")
-        request = self.request(
+        request = build_request(
+            self.sampling,
             prompt=prompt,
             negative_prompt=negative_prompt,
             num_frames=num_frames,
@@ -182,21 +180,6 @@ class FSVideoPipeline:
             return TensorClip(frames=frames.float(), fps=fps, seconds=seconds, latent_frames=counts)
         return Clip(frames=to_pixels(frames[0]), fps=fps, seconds=seconds, latent_frames=counts)
 
-    def request(
-        self, *, prompt: str, negative_prompt: str | None = None, **sampling: Unpack["Overrides"]
-    ) -> GenerationRequest:
-        """The whole request that a call makes: the pipeline's own sampling where a value is None, checked.
-
-        Raises:
-            ValueError: a value out of range.
-        """
-        given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
-        return GenerationRequest(
-            prompt=prompt,
-            negative_prompt="" if negative_prompt is None else negative_prompt,
-            sampling=replace(self.sampling, **given),
-        )
-
     @classmethod
     def from_pretrained(
         cls,
@@ -240,39 +223,6 @@ class FSVideoPipeline:
             sampling=self.sampling,
         )
         pipeline_folder.save(parts, type(self).__name__, directory)
-
-
-class Overrides(TypedDict, total=False):
-    """Sampling values of one call; None: the pipeline's own."""
-
-    num_frames: int | None
-    height: int | None
-    width: int | None
-    fps: float | None
-    num_inference_steps: int | None
-    guidance_scale: float | None
-    shift: float | None
-    solver: SolverName | None
-
-
-def embedded_folder() -> Path:
-    """Where the model that comes with this package lies."""
-    return Path(str(files("fastvid_pipelines"))) / "embedded"
-
-
-def embedded_model() -> Path:
-    """`embedded_folder`, where there is one.
-
-    Raises:
-        CheckpointError: this installation has none; says how to name another model.
-    """
-    folder = embedded_folder()
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"no embedded model in this installation ({folder} is missing): name the folder of another model, by "
-            "`--model` on the command line or with `from_pretrained`"
-        )
-    return folder
 
 
 def _check_fit(autoencoder: Autoencoder, transformer: Transformer, image_encoder: ImageEncoder | None) -> None:

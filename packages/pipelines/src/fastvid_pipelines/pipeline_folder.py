@@ -47,8 +47,14 @@ def load(folder: Path, class_name: str, *, dtype: torch.dtype, device: torch.dev
         image_encoder=None
         if index["image_encoder"] == ABSENT
         else _load_part(folder, index, "image_encoder", _image_encoder_class, dtype, device),
-        sampling=_sampling(folder, index),
+        sampling=read_sampling(folder, class_name),
     )
+
+
+def read_sampling(folder: Path, class_name: str) -> Sampling:
+    """How the pipeline samples when nobody says otherwise."""
+    values = _read_index(folder, class_name)["sampling"]
+    return checkpoint.build_record(values, Sampling, f"{folder / checkpoint.INDEX_NAME}: sampling")
 
 
 def load_autoencoder(folder: Path, class_name: str, *, dtype: torch.dtype, device: torch.device) -> Autoencoder:
@@ -91,10 +97,6 @@ def _read_index(folder: Path, class_name: str) -> dict[str, Any]:
         if not named and not (name == "image_encoder" and entry == ABSENT):
             raise CheckpointError(f"{file}: `{name}` is {entry!r}; expected [library, class]")
     return index
-
-
-def _sampling(folder: Path, index: dict[str, Any]) -> Sampling:
-    return checkpoint.build_record(index["sampling"], Sampling, f"{folder / checkpoint.INDEX_NAME}: sampling")
 
 
 def _load_part(

@@ -3,8 +3,8 @@
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -62,6 +62,35 @@ class GenerationRequest:
                 f"`negative_prompt` is {self.negative_prompt[:40]!r}, which has no effect at `guidance_scale` 1; "
                 "raise `guidance_scale` above 1 or leave `negative_prompt` out"
             )
+
+
+class Overrides(TypedDict, total=False):
+    """Sampling values of one call; None: the pipeline's own."""
+
+    num_frames: int | None
+    height: int | None
+    width: int | None
+    fps: float | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    shift: float | None
+    solver: SolverName | None
+
+
+def build_request(
+    defaults: Sampling, *, prompt: str, negative_prompt: str | None = None, **overrides: Unpack[Overrides]
+) -> GenerationRequest:
+    """The whole request of a call: `defaults` where a value is None, checked.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    return GenerationRequest(
+        prompt=prompt,
+        negative_prompt="" if negative_prompt is None else negative_prompt,
+        sampling=replace(defaults, **given),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

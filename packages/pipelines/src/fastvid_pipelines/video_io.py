@@ -1,22 +1,25 @@
 """Frames to mp4 and back, through PyAV (the only module that imports it)."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import numpy as np
 from av.error import FFmpegError
 from jaxtyping import UInt8
 
+from fastvid_pipelines.errors import MissingPackageError
 from fastvid_pipelines.outputs import check_writable, staged
-from fastvid_pipelines.types import Clip, check_number
+from fastvid_pipelines.types import MOST_FRAMES, MOST_PIXELS, Clip, check_count, check_number
 
 CODEC: Final = "libx264"
 QUALITY = "16"  # x264's constant rate factor: visually lossless
+LARGEST_MP4_SIDE = 2**14  # of x264
 BT601 = 6  # matrix of the conversion from RGB, written into the stream
 
 
@@ -40,8 +43,10 @@ def write_mp4(frames: UInt8[np.ndarray, "T H W 3"], fps: float, path: Path) -> N
 
     Raises:
         ValueError: no frames, an odd height or width, or a frame rate that is none.
+        MissingPackageError: this PyAV was built without the encoder.
         OSError: the file could not be written whole, as on a full disk.
     """
+    check_encoder()
     check_mp4_size(frames.shape[1], frames.shape[2])
     check_number("fps", fps, 0.01, 1000.0)
     if not len(frames):
@@ -61,14 +66,27 @@ def write_mp4(frames: UInt8[np.ndarray, "T H W 3"], fps: float, path: Path) -> N
         raise OSError(f"{path} holds {written} of {len(frames)} frames after writing")
 
 
-def check_mp4_size(height: int, width: int) -> None:
-    """Refuse sizes that H.264 in yuv420p cannot hold: its colour planes have half of each side."""
+def check_encoder() -> None:
+    """Refuse to begin what could not be written."""
+    if CODEC not in av.codecs_available:
+        raise MissingPackageError(
+            f"this PyAV was built without the H.264 encoder {CODEC}, which its wheels bring; install it with: "
+            "pip install --force-reinstall av"
+        )
+
+
+def check_mp4_size(height: int, width: int, *, least: int = 2, most: int = LARGEST_MP4_SIDE) -> None:
+    """Refuse sizes that H.264 in yuv420p cannot hold: its colour planes have half of each side.
+
+    Args:
+        least, most: further bounds of a side, both even.
+    """
     for name, value in (("height", height), ("width", width)):
-        if value % 2 or value < 2:
-            below, above = max(2, value - 1), max(4, value + 1)
+        if value % 2 or not least <= value <= most:
+            below = min(max(value - 1, least), most - 2)
             raise ValueError(
-                f"`{name}` is {value}; an mp4 (H.264, yuv420p) has an even number of pixels on each side "
-                f"(nearest legal values: {below} and {above})"
+                f"`{name}` is {value}; an mp4 (H.264, yuv420p) has an even number of pixels on each side, here "
+                f"{least} to {most} (nearest legal values: {below} and {below + 2})"
             )
 
 
@@ -81,10 +99,14 @@ def count_packets(path: Path) -> int:
 def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -> Video:
     """Decode the first video stream of any file that FFmpeg reads.
 
+    Args:
+        max_frames: the first frames alone; None: all.
     Raises:
-        ValueError: missing, no video file, without a video stream or without a single frame.
+        ValueError: missing, no video file, without a video stream or a single frame, or too large to be held.
     """
     name = os.fspath(path)
+    if max_frames is not None:
+        check_count("max_frames", max_frames, 1, MOST_FRAMES)
     if not Path(path).is_file():
         raise ValueError(f"`video` is {name!r}: no such file")
     try:
@@ -93,7 +115,7 @@ def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -
                 raise ValueError(f"`video` is {name!r}, which has no video stream")
             stream = container.streams.video[0]
             fps = float(stream.average_rate or stream.guessed_rate or 0)
-            frames = [_upright(frame) for frame in islice(container.decode(stream), max_frames)]
+            frames = _read_frames(name, islice(container.decode(stream), max_frames))
     except FFmpegError as error:
         raise ValueError(f"`video` is {name!r}, which is damaged or no video: {error.strerror}") from error
     if not frames:
@@ -103,6 +125,19 @@ def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"`video` is {name!r}, whose frame rate is {fps:g}; expected 0.01 to 1000")
     return Video(frames=np.stack(frames), fps=fps)
+
+
+def _read_frames(name: str, decoded: Iterable[Any]) -> list[UInt8[np.ndarray, "H W 3"]]:
+    frames = []
+    for frame in decoded:
+        most = MOST_PIXELS // (frame.height * frame.width)
+        if len(frames) == most:
+            raise ValueError(
+                f"`video` is {name!r}, which has more than {most} frames of {frame.width}x{frame.height}; at most "
+                f"{MOST_PIXELS} pixels are read: say how many of the first frames by `max_frames`"
+            )
+        frames.append(_upright(frame))
+    return frames
 
 
 def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,5 +1,8 @@
 """Checks of what several verbs take."""
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -7,6 +10,16 @@ import torch
 from fastvid_pipelines.outputs import check_writable
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@contextmanager
+def named_as_typed(flags: Mapping[str, str]) -> Iterator[None]:
+    """Let the message of a `ValueError` name the flag that was typed, not the argument that it became."""
+    try:
+        yield
+    except ValueError as error:
+        error.args = (re.sub(r"`(\w+)`", lambda name: f"`{flags.get(name[1], name[1])}`", str(error)),)
+        raise
 
 
 def output_files(output: Path, source: Path) -> tuple[Path, Path, Path]:

@@ -2,30 +2,32 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from typing import Any
 
 import av
 import torch
 
 from fastvid_pipelines import discovery
-from fastvid_pipelines.image_to_video import embedded_folder
+from fastvid_pipelines.embedded import embedded_folder
 from fastvid_pipelines.video_io import CODEC
 
 REQUIRED = ("fastvid-vae", "fastvid-dit")
 OPTIONAL = {
-    "fastvid-accel": "pip install fastvid-accel",
-    "fastvid-export": "pip install fastvid-export",
-    "open_clip_torch": "pip install 'fastvid-pipelines[reducio]'",
-    "onnxruntime": "pip install 'fastvid-export[ort]'",
-    "onnxruntime-gpu": "pip install 'fastvid-export[gpu]'",
-    "tensorrt": "pip install 'fastvid-export[tensorrt]'",
+    ("fastvid-accel",): "pip install fastvid-accel",
+    ("fastvid-export",): "pip install fastvid-export",
+    ("open_clip_torch",): "pip install 'fastvid-pipelines[reducio]'",
+    ("onnxruntime", "onnxruntime-gpu"): "pip install 'fastvid-export[ort]', or for an NVIDIA GPU 'fastvid-export[gpu]'",
+    ("tensorrt-rtx-cu13",): "pip install 'fastvid-export[rtx]'",
+    ("tensorrt",): "pip install 'fastvid-export[tensorrt]'",
 }
+"""Packages of which one is enough, and the line that installs it."""
 LIBRARIES = ("torch", "transformers", "huggingface-hub", "safetensors", "av", "pillow", "numpy")
 
 
 def examine() -> dict[str, Any]:
     """Versions, devices, codecs and parts; `missing` says what the first video needs, `optional` what else there is."""
-    names = ("fastvid-pipelines", *REQUIRED, *OPTIONAL, *LIBRARIES)
+    names = ("fastvid-pipelines", *REQUIRED, *chain(*OPTIONAL), *LIBRARIES)
     versions = {name: found for name in names if (found := _version(name)) is not None}
     codecs = {"write h264": CODEC in av.codecs_available, "read h264": "h264" in av.codecs_available}
     missing = [f"{name}: pip install {name}" for name in REQUIRED if name not in versions]
@@ -40,7 +42,9 @@ def examine() -> dict[str, Any]:
         "codecs": codecs,
         "parts": {group: ", ".join(discovery.installed(group)) or "none" for group in groups},
         "missing": missing,
-        "optional": [f"{name}: {line}" for name, line in OPTIONAL.items() if name not in versions],
+        "optional": [
+            f"{' or '.join(names)}: {line}" for names, line in OPTIONAL.items() if versions.keys().isdisjoint(names)
+        ],
     }
 
 

@@ -15,15 +15,44 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastvid_pipelines import discovery, pipeline_folder, provenance
-from fastvid_pipelines.commands.arguments import output_files, parse_device, parse_dtype
-from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_model
+from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_device, parse_dtype
+from fastvid_pipelines.embedded import embedded_model
+from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.stages.denoise import StepCallback
-from fastvid_pipelines.types import GenerationRequest, LatentVideo, Step, check_count
-from fastvid_pipelines.video_io import check_mp4_size, write_mp4
+from fastvid_pipelines.types import (
+    LARGEST_SIDE,
+    SMALLEST_SIDE,
+    GenerationRequest,
+    LatentVideo,
+    Sampling,
+    Step,
+    build_request,
+    check_count,
+)
+from fastvid_pipelines.video_io import check_encoder, check_mp4_size, write_mp4
 
 LARGEST_SEED = 2**63 - 1
+FLAGS = {
+    "prompt": "--prompt",
+    "output": "--output",
+    "path_or_repo_id": "--model",
+    "accelerator": "--accelerate",
+    "seed": "--seed",
+    "negative_prompt": "--negative-prompt",
+    "num_frames": "--num-frames",
+    "height": "--height",
+    "width": "--width",
+    "fps": "--fps",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance-scale",
+    "shift": "--shift",
+    "solver": "--solver",
+    "device": "--device",
+    "dtype": "--dtype",
+}
+"""The flag behind each argument of a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +71,20 @@ class Options:
 def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     """Make the video and write the three files; returns what the sidecar holds.
 
-    All arguments are checked before the first stage, and nothing is left behind when a stage fails.
+    All flags are checked before the model is read, and nothing is left behind when a stage fails.
     """
     started = perf_counter()
-    files = output_files(options.output, options.image)
-    check_count("seed", options.seed, 0, LARGEST_SEED)
-    photo = load_photo(options.image)
-    torch_device, torch_dtype = parse_device(options.device), parse_dtype(options.dtype)
-    accelerator = None if options.accelerate is None else discovery.find(discovery.ACCELERATORS, options.accelerate)()
-    folder = pipeline_folder.find(options.model or embedded_model(), revision=None, local_files_only=False)
+    check_encoder()
+    with named_as_typed(FLAGS):
+        files = output_files(options.output, options.image)
+        check_count("seed", options.seed, 0, LARGEST_SEED)
+        photo = load_photo(options.image)
+        torch_device, torch_dtype = parse_device(options.device), parse_dtype(options.dtype)
+        name = options.accelerate
+        accelerator = None if name is None else discovery.find(discovery.ACCELERATORS, name)()
+        folder = pipeline_folder.find(options.model or embedded_model(), revision=None, local_files_only=False)
+    full_request = _completed(request, pipeline_folder.read_sampling(folder, FSVideoPipeline.__name__))
     pipeline = FSVideoPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
-    full_request = pipeline.request(**request)
-    check_mp4_size(full_request.sampling.height, full_request.sampling.width)
     loaded = perf_counter()
     with _progress() as on_step_end:
         clip = pipeline(
@@ -95,6 +126,15 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+def _completed(request: dict[str, Any], defaults: Sampling) -> GenerationRequest:
+    height, width = (
+        getattr(defaults, side) if request[side] is None else request[side] for side in ("height", "width")
+    )
+    with named_as_typed(FLAGS):
+        check_mp4_size(height, width, least=SMALLEST_SIDE, most=LARGEST_SIDE)
+        return build_request(defaults, **request)
+
+
 @contextmanager
 def _progress() -> Iterator[StepCallback]:
     """A bar over the steps on a terminal; elsewhere the log's lines tell."""
@@ -119,24 +159,16 @@ def _flat(options: Options, request: GenerationRequest) -> dict[str, Any]:
 
 def _repeat(options: Options, request: GenerationRequest) -> str:
     """The command line that makes this video again, with every default written out."""
-    sampling = request.sampling
-    flags: dict[str, Any] = {
-        "--prompt": request.prompt,
-        "--output": options.output,
-        "--model": options.model,
-        "--accelerate": options.accelerate,
-        "--seed": options.seed,
-        "--negative-prompt": request.negative_prompt or None,
-        "--num-frames": sampling.num_frames,
-        "--height": sampling.height,
-        "--width": sampling.width,
-        "--fps": sampling.fps,
-        "--steps": sampling.num_inference_steps,
-        "--guidance-scale": sampling.guidance_scale,
-        "--shift": sampling.shift,
-        "--solver": sampling.solver,
-        "--device": options.device,
-        "--dtype": options.dtype,
+    values: dict[str, Any] = {
+        "prompt": request.prompt,
+        "output": options.output,
+        "path_or_repo_id": options.model,
+        "accelerator": options.accelerate,
+        "seed": options.seed,
+        "negative_prompt": request.negative_prompt or None,
+        **asdict(request.sampling),
+        "device": options.device,
+        "dtype": options.dtype,
     }
-    words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    words = [word for name, value in values.items() if value is not None for word in (FLAGS[name], str(value))]
     return shlex.join(["fastvid-cli", "generate", str(options.image), *words])

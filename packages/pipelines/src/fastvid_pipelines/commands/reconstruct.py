@@ -13,19 +13,21 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fastvid_pipelines import pipeline_folder, provenance
-from fastvid_pipelines.commands.arguments import output_files, parse_device, parse_dtype
-from fastvid_pipelines.image_to_video import FSVideoPipeline, embedded_model
+from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_device, parse_dtype
+from fastvid_pipelines.embedded import embedded_model
+from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet
 from fastvid_pipelines.stages.decode import to_pixels
 from fastvid_pipelines.stages.finite import check_finite
-from fastvid_pipelines.types import MOST_FRAMES, check_count
-from fastvid_pipelines.video_io import read_video, write_mp4
+from fastvid_pipelines.video_io import check_encoder, read_video, write_mp4
 
 logger = logging.getLogger(__name__)
 
 SHEET_FRAMES = 6
+FLAGS = {"path_or_repo_id": "--model", "max_frames": "--num-frames", "device": "--device", "dtype": "--dtype"}
+"""The flag behind each argument of a call."""
 
 
 def reconstruct(
@@ -36,13 +38,13 @@ def reconstruct(
     In the report, `psnr` is the mean over frames in dB, `compression` numbers in the frames per number in the latents.
     """
     started = perf_counter()
-    files = output_files(output, video)
-    if num_frames is not None:
-        check_count("num_frames", num_frames, 1, MOST_FRAMES)
-    torch_device, torch_dtype = parse_device(device), parse_dtype(dtype)
-    source = read_video(video, max_frames=num_frames)
+    check_encoder()
+    with named_as_typed(FLAGS):
+        files = output_files(output, video)
+        torch_device, torch_dtype = parse_device(device), parse_dtype(dtype)
+        source = read_video(video, max_frames=num_frames)
+        folder = pipeline_folder.find(model or embedded_model(), revision=None, local_files_only=False)
     original = _even(source.frames)
-    folder = pipeline_folder.find(model or embedded_model(), revision=None, local_files_only=False)
     autoencoder = pipeline_folder.load_autoencoder(
         folder, FSVideoPipeline.__name__, dtype=torch_dtype, device=torch_device
     )

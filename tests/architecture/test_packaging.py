@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastvid_pipelines.commands.doctor import OPTIONAL
 
-from .workspace import MODULES, PACKAGES, folder, read_project
+from .workspace import MODULES, PACKAGES, folder, read_project, source_files
 
 
 def sibling_dependencies(project: dict[str, Any], own: str) -> list[str]:
@@ -45,6 +46,41 @@ def foreign_entry_points(project: dict[str, Any], own: str) -> list[str]:
     table = project["project"]
     groups = [*table.get("entry-points", {}).values(), table.get("scripts", {})]
     return [target for group in groups for target in group.values() if re.split(r"[.:]", target)[0] != own]
+
+
+def unknown_extras(text: str) -> list[str]:
+    """Extras that a text tells people to install and no package offers."""
+    offered = {package: read_project(folder(package) / "pyproject.toml")["project"] for package in PACKAGES}
+    return [
+        f"{package}[{extra}]"
+        for package, extra in re.findall(r"fastvid-(\w+)\[(\w+)\]", text)
+        if package not in offered or extra not in offered[package].get("optional-dependencies", {})
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_extras_that_are_named_exist(package: str) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (*source_files(package), folder(package) / "README.md")]
+    assert unknown_extras("".join(texts)) == []
+
+
+def test_what_doctor_looks_for_is_what_its_extras_install() -> None:
+    for names, line in OPTIONAL.items():
+        extras = re.findall(r"fastvid-(\w+)\[(\w+)\]", line)
+        installed = [
+            requirement
+            for package, extra in extras
+            for requirement in read_project(folder(package) / "pyproject.toml")["project"]["optional-dependencies"][
+                extra
+            ]
+        ]
+        if extras:
+            assert set(names) <= {re.split(r"[^\w.-]", requirement)[0] for requirement in installed}
+
+
+@pytest.mark.parametrize("text", ["fastvid-export[onnx]", "'fastvid-what[ort]'", "fastvid-accel[ort]"])
+def test_an_unknown_extra_is_seen(text: str) -> None:
+    assert unknown_extras(f"fastvid-export[ort] {text}") == [text.strip("'").removeprefix("fastvid-")]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

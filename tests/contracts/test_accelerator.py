@@ -7,9 +7,9 @@ from fastvid_accel import compose
 from fastvid_pipelines import Clip
 
 from ..tiny_models import SAMPLING, tiny_pipeline
-from .installed import load, names
+from .installed import load, with_fake
 
-ACCELERATORS = names("accelerator")
+ACCELERATORS = with_fake("accelerator")
 PHOTO = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 

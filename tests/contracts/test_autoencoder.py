@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from .installed import names, tiny_autoencoder
+from .installed import tiny_autoencoder, with_fake
 
-AUTOENCODERS = names("autoencoder")
+AUTOENCODERS = with_fake("autoencoder")
 
 
 def draw_frames(num_frames: int, height: int, width: int) -> Tensor:

@@ -1,7 +1,8 @@
-"""Small stand-ins for the parts this package consumes. The contract suite runs on them and on the real parts alike."""
+"""Small stand-ins for the parts this package consumes. The suites in tests/contracts run on them and on real parts."""
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -29,6 +30,8 @@ class FakeAutoencoder(nn.Module):
         return 1 + -(-(num_frames - 1) // 4)
 
     def encode(self, frames: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        if frames.ndim != 5 or frames.shape[1] != 3 or 0 in frames.shape:
+            raise ValueError(f"`frames` has shape {tuple(frames.shape)}; expected `b 3 T H W`")
         _, _, t, h, w = frames.shape
         frames = F.pad(frames, (0, -w % 8, 0, -h % 8, 0, (1 - t) % 4), mode="replicate")
         padded = torch.cat((frames[:, :, :1].expand(-1, -1, 3, -1, -1), frames), dim=2)
@@ -109,8 +112,9 @@ class FakeTransformer(nn.Module):
             summary = summary + self.image(image_tokens.mean(1))
         x = self.latents(latents.movedim(1, -1)) + self.condition(condition.movedim(1, -1))
         x = x + summary[:, None, None, None] + (timestep / 1000)[:, None, None, None, None]
-        if positions is not None:
-            x = x + 0.01 * positions.sum(0)[None, ..., None]
+        if positions is None:
+            positions = torch.stack(torch.meshgrid(*map(torch.arange, latents.shape[2:]), indexing="ij")).to(x.dtype)
+        x = x + 0.01 * positions.sum(0)[None, ..., None]
         q = x.flatten(1, 3).unsqueeze(1)
         site = FakeSite(block=0, num_blocks=1, grid=tuple(latents.shape[2:]))
         attended = F.scaled_dot_product_attention(q, q, q) if attention is None else attention(q, q, q, site)  # type: ignore[operator]
@@ -149,6 +153,10 @@ class FakeImageEncoder:
         Path(directory).mkdir(parents=True)
 
 
+def full_attention(q: Tensor, k: Tensor, v: Tensor, site: object) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 class FakeAccelerator:
     """Writes down its life; with `keep` it drops latent frames after the first step and repeats frames at the end."""
 
@@ -156,16 +164,21 @@ class FakeAccelerator:
         self.keep = keep
         self.log: list[str] = []
 
-    def start(self, *, num_steps: int) -> Self:
+    def start(self, *, num_steps: int, attention: Callable[..., Tensor] = full_attention) -> "FakeSession":
         self.log.append(f"start {num_steps}")
-        return self
+        return FakeSession(self, attention)
+
+
+class FakeSession:
+    def __init__(self, accelerator: FakeAccelerator, attention: Callable[..., Tensor]) -> None:
+        self.keep, self.log, self.inner = accelerator.keep, accelerator.log, attention
 
     def begin_step(self, step: object) -> None:
         self.log.append("begin")
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, site: object) -> Tensor:
         self.log.append("attention")
-        return F.scaled_dot_product_attention(q, k, v)
+        return self.inner(q, k, v, site)
 
     def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: object) -> tuple[Tensor, Tensor]:
         self.log.append("end")

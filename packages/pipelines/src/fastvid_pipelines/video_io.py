@@ -128,7 +128,7 @@ def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -
 
 
 def _read_frames(name: str, decoded: Iterable[Any]) -> list[UInt8[np.ndarray, "H W 3"]]:
-    frames = []
+    frames: list[UInt8[np.ndarray, "H W 3"]] = []
     for frame in decoded:
         most = MOST_PIXELS // (frame.height * frame.width)
         if len(frames) == most:

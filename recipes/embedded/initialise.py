@@ -20,12 +20,10 @@ from fastvid_vae.layers.resnet import ResBlock
 from fastvid_vae.layers.stream import Stream
 from torch import Tensor, nn
 
-LOUDNESS = 20.0
+LOUDNESS = 4.0
 """Of the first frame at the pixels, in units of all that comes from the latents."""
-BASELINE = 20.0
+BASELINE = 6.0
 """Constant under the last stage's features, in the same units, so that their norm hardly changes with brightness."""
-QUIET = 0.3
-"""Of what a block adds to the decoder's features, as a share of them."""
 
 
 @torch.no_grad()
@@ -46,11 +44,12 @@ def initialise_decoder(model: FSAE, clips: Tensor) -> None:
     _start_with_the_first_frame(model)
     latents, features = model.encoder(clips, Stream())
     kept = [model.decoder.place, model.decoder.conv_out, *model.decoder.injections.modules()]
-    modules = list(model.decoder.modules())
-    blocks = [module for module in modules if isinstance(module, (ResBlock, LinearAttention, GLUConv))]
-    injections = [module for module in modules if isinstance(module, DeformableFirstFrameAttention)]
-    hooks = [block.register_forward_pre_hook(_to_a_quiet_branch) for block in blocks]
-    hooks += [injection.register_forward_pre_hook(_to_the_strength_of_its_input) for injection in injections]
+    additions = (ResBlock, LinearAttention, GLUConv, DeformableFirstFrameAttention)
+    hooks = [
+        module.register_forward_pre_hook(_to_the_strength_of_its_input)
+        for module in model.decoder.modules()
+        if isinstance(module, additions)
+    ]
     with _unit_variance(model.decoder, but=kept):
         model.decoder(latents, [feature[:, :, :1] for feature in features], Stream(), Noise("off", 0.0, None))
     for hook in hooks:
@@ -75,8 +74,6 @@ def _start_with_the_first_frame(model: FSAE) -> None:
     at_the_pixels = model.decoder.injections["0"]
     at_the_pixels.out.weight.mul_(LOUDNESS)
     at_the_pixels.out.bias.fill_(BASELINE)
-    for up in model.decoder.ups:
-        up.conv.weight.mul_(QUIET)
 
 
 def filter_bank(count: int) -> Tensor:
@@ -110,16 +107,13 @@ def _to_unit_variance(module: nn.Module, inputs: tuple[object, ...], output: Ten
     return output / spread
 
 
-def _to_the_strength_of_its_input(injection: nn.Module, inputs: tuple[object, ...]) -> None:
-    assert isinstance(injection, DeformableFirstFrameAttention)
+def _to_the_strength_of_its_input(module: nn.Module, inputs: tuple[object, ...]) -> None:
+    """Kernels keep their norm in training, so what starts weak stays weak."""
     features = inputs[0]
     assert isinstance(features, Tensor)
-    injection.out.weight.mul_(features.std())
-    injection.out.bias.mul_(features.std())
-
-
-def _to_a_quiet_branch(block: nn.Module, inputs: tuple[object, ...]) -> None:
-    assert isinstance(block, (ResBlock, LinearAttention, GLUConv))
-    features = inputs[0]
-    assert isinstance(features, Tensor)
-    block.norm.weight.fill_(QUIET * features.std())
+    if isinstance(module, DeformableFirstFrameAttention):
+        module.out.weight.mul_(features.std())
+        module.out.bias.mul_(features.std())
+    else:
+        assert isinstance(module, (ResBlock, LinearAttention, GLUConv))
+        module.norm.weight.fill_(features.std())

@@ -89,12 +89,12 @@ STAGES = (
         kernel_rate=0.006, other_rate=1e-3, guidance_weight=1.0, part="encoder", clip_share=0.1,
     ),
     Stage(
-        name="decoder", steps=1500, decay_steps=1000, batch_size=1, num_frames=17, window=128,
-        kernel_rate=0.005, other_rate=1e-3, guidance_weight=0.03, part="decoder", clip_share=0.25,
+        name="decoder", steps=1100, decay_steps=850, batch_size=1, num_frames=17, window=128,
+        kernel_rate=0.005, other_rate=5e-4, guidance_weight=0.03, part="decoder", clip_share=0.25,
     ),
     Stage(
         name="both", steps=1200, decay_steps=1180, batch_size=1, num_frames=17, window=128,
-        kernel_rate=0.001, other_rate=2e-4, guidance_weight=0.03, part="both", clip_share=0.25,
+        kernel_rate=0.001, other_rate=1e-4, guidance_weight=0.03, part="both", clip_share=0.25,
     ),
 )  # fmt: skip
 
@@ -173,6 +173,7 @@ class MotionClips(Dataset[Item]):
 
 def train_stage(model: Guided, stage: Stage, data: Path, output: Path, device: str, *, compiled: bool) -> Guided:
     """Train `model` in place, from its weights or on from the stage's checkpoint; gives its moving average."""
+    model.autoencoder.decoder.place.requires_grad_(stage.part != "decoder")  # it belongs to what the encoder learned
     dataset = MotionClips(data, stage)
     settings = TrainingSettings(
         kernel_rate=stage.kernel_rate,

@@ -15,8 +15,8 @@ from fastvid_vae.layers.norm import PixelNorm
 from fastvid_vae.layers.precision import without_autocast
 from fastvid_vae.layers.stream import Stream
 
-REACH = 4.0
-"""Cells that an offset of 1 moves: a unit of activation is a typical motion, not one cell."""
+REACH = 0.25
+"""Cells that an offset of 1 moves: what is left to a stage is a fraction of its cell."""
 
 
 class DeformableFirstFrameAttention(nn.Module):

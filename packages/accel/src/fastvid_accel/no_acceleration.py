@@ -1,4 +1,4 @@
-"""The accelerator that changes nothing: what a pipeline uses when none is asked for, and the measure for all others."""
+"""The accelerator that changes nothing: the measure for all others, to the bit what a pipeline makes without one."""
 
 from dataclasses import dataclass
 from typing import final

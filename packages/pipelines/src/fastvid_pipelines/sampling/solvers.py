@@ -23,7 +23,7 @@ class History:
     """What a multistep solver remembers.
 
     Attributes:
-        denoised: earlier estimates of the clean latents, newest last, at most one for a method of order 2.
+        denoised: earlier estimates of the clean latents, newest last: none (Euler), one (DPM-Solver++) or two (UniPC).
         sigmas: the noise level of each.
         start: the latents from which the last step set out (UniPC corrects with them).
         order: the order of the last step; 0 before the first.

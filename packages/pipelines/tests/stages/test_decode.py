@@ -26,16 +26,16 @@ def test_exactly_the_wanted_frames_at_the_size_of_the_photo(num_frames: int) -> 
 
 @torch.inference_mode()
 def test_thinned_latents_are_decoded_whole_and_restored() -> None:
-    session = FakeAccelerator(keep=2)
+    session = FakeAccelerator(keep=2).start(num_steps=1)
     frames = decode(FakeAutoencoder(), video(2), REFERENCE, 17, session)
     assert frames.shape[2] == 17
-    assert session.log == ["finish"]
+    assert session.log == ["start 1", "finish"]
 
 
 @torch.inference_mode()
 def test_an_accelerator_that_loses_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="`accelerator` gave 5 of the 17 frames asked for"):
-        decode(FakeAutoencoder(), video(2), REFERENCE, 17, FakeAccelerator())
+        decode(FakeAutoencoder(), video(2), REFERENCE, 17, FakeAccelerator().start(num_steps=1))
 
 
 @torch.inference_mode()

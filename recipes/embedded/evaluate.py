@@ -17,7 +17,7 @@ import torch
 from camera_motion import MOTIONS, STILL, Motion, canonical, pair, paraphrase
 from data import Clips, Photos
 from fastvid_pipelines import FSVideoPipeline
-from fastvid_vae import psnr
+from fastvid_vae import FSAE, psnr
 from torch import Tensor
 from torch.nn import functional
 
@@ -183,8 +183,12 @@ def table(report: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = [f"{'reconstruction, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'bicubic':>9s}"]
     for name, row in report["reconstruction"].items():
         lines.append(f"{name:38s}{row['autoencoder']:8.2f}{row['static']:8.2f}{row['bicubic 8x']:9.2f}")
-    lines += ["", f"{'video, visible pixels, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'gain':>7s}{'motion %':>10s}"]
-    for name, row in report["video"].items():
+    if "video" in report:
+        lines += [
+            "",
+            f"{'video, visible pixels, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'gain':>7s}{'motion %':>10s}",
+        ]
+    for name, row in report.get("video", {}).items():
         gain = row["psnr"] - row["static"]
         lines.append(f"{name:38s}{row['psnr']:8.2f}{row['static']:8.2f}{gain:7.2f}{row['accuracy']:10.1f}")
     if "layer memory" in report:
@@ -199,12 +203,18 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
     parser.add_argument("--model", type=Path, help="a pipeline folder; the embedded model where it is not given")
     parser.add_argument("--without-memory", type=Path, help="the pipeline folder of the same without layer memory")
+    parser.add_argument("--autoencoder", type=Path, help="score the autoencoder of this folder, and no videos")
     parser.add_argument("--photos", type=int, default=36, help="how many validation photos")
     parser.add_argument("--output", type=Path, help="also write the scores as JSON here")
     arguments = parser.parse_args()
 
-    pipe = FSVideoPipeline.from_pretrained(arguments.model) if arguments.model else FSVideoPipeline.default()
     photos, clips = Photos(arguments.data, "validation"), Clips(arguments.data, "validation", short_side=SIZE)
+    if arguments.autoencoder:
+        print(
+            table({"reconstruction": reconstruction_table(FSAE.from_pretrained(arguments.autoencoder), photos, clips)})
+        )
+        return
+    pipe = FSVideoPipeline.from_pretrained(arguments.model) if arguments.model else FSVideoPipeline.default()
     num_photos = min(arguments.photos, len(photos.names))
     report = score(pipe, photos, clips, num_photos)
     if arguments.without_memory:

@@ -171,8 +171,11 @@ class MotionClips(Dataset[Item]):
         return clip[:, :, rows, columns], noise, places[:, rows, columns]
 
 
-def train_stage(model: Guided, stage: Stage, data: Path, output: Path, device: str, *, compiled: bool) -> Guided:
-    """Train `model` in place, from its weights or on from the stage's checkpoint; gives its moving average."""
+def train_stage(model: Guided, stage: Stage, data: Path, output: Path, device: str, *, compiled: bool) -> None:
+    """Train `model` in place, from its weights or on from the stage's checkpoint.
+
+    The last weights are the result: where the rate falls to zero, the moving average is behind them.
+    """
     model.autoencoder.decoder.place.requires_grad_(stage.part != "decoder")  # it belongs to what the encoder learned
     dataset = MotionClips(data, stage)
     settings = TrainingSettings(
@@ -199,8 +202,6 @@ def train_stage(model: Guided, stage: Stage, data: Path, output: Path, device: s
             yield pixels, noise.to(device), places.to(device)
 
     trainer.run(batches, output / f"{stage.name}.jsonl")
-    averaged: Guided = trainer.average.module
-    return averaged
 
 
 @torch.inference_mode()
@@ -232,8 +233,8 @@ def main() -> None:
         compiled = stage.steps >= 1000
         if stage.part == "decoder":
             initialise_decoder(model.autoencoder, clips)
-        averaged = train_stage(model, stage, arguments.data, arguments.output, arguments.device, compiled=compiled)
-    autoencoder, count = averaged.autoencoder.cpu(), 2 if arguments.toy else 128
+        train_stage(model, stage, arguments.data, arguments.output, arguments.device, compiled=compiled)
+    autoencoder, count = model.autoencoder.cpu(), 2 if arguments.toy else 128
     mean, std = latent_statistics(autoencoder, MotionClips(arguments.data, STAGES[-1]), count)
     autoencoder.config = replace(EMBEDDED_FSAE, latent_mean=mean, latent_std=std)
     autoencoder.save_pretrained(arguments.output / "vae")

@@ -26,6 +26,7 @@ class Decoder(nn.Module):
         widths = config.decoder_widths
         last = len(widths) - 1
         convs = [_conv_builder(config, stage) for stage in range(last + 1)]
+        self.temporal_stages = config.temporal_stages
         self.in_repeats = whole_ratio(widths[-1], config.latent_channels)
         self.conv_in = convs[last](config.latent_channels, widths[-1])
         self.place = _place(config.latent_channels) if "deformable" in config.injection else None
@@ -56,7 +57,8 @@ class Decoder(nn.Module):
             if stage < len(self.ups):
                 x = self.ups[stage](x, stream)
                 if offsets is not None:
-                    offsets = upsample_offsets(offsets, stream, time=self.ups[stage].time)
+                    time = 2 if stage in self.temporal_stages else 1
+                    offsets = upsample_offsets(offsets, stream, time=time)
             if first_features is not None and str(stage) in self.injections:
                 injection = self.injections[str(stage)]
                 if offsets is not None and isinstance(injection, DeformableFirstFrameAttention):

@@ -191,6 +191,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _typed(value: Any, hint: Any, name: str) -> Any:
     """`value` from JSON as the annotation `hint` wants it; lists become tuples."""
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
+        return float(value)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple and isinstance(value, list):
         return tuple(_typed(item, arguments[0], name) for item in value)
@@ -200,8 +202,6 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _typed(value, next(kind for kind in arguments if kind is not type(None)), name)
-    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
-        return float(value)
     if origin is None and type(value) is hint:
         return value
     raise ValueError(f"`{name}` holds {str(value)[:80]!r} ({type(value).__name__}); expected {hint}")

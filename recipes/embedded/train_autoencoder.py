@@ -232,7 +232,7 @@ def main() -> None:
         # Compiling takes minutes, which only long stages earn back.
         compiled = stage.steps >= 1000
         if stage.part == "decoder":
-            initialise_decoder(model.autoencoder, clips)
+            initialise_decoder(model.autoencoder, clips.to(arguments.device))
         train_stage(model, stage, arguments.data, arguments.output, arguments.device, compiled=compiled)
     autoencoder, count = model.autoencoder.cpu(), 2 if arguments.toy else 128
     mean, std = latent_statistics(autoencoder, MotionClips(arguments.data, STAGES[-1]), count)

@@ -64,6 +64,18 @@ def test_offsets_of_a_camera_motion_stay_exact_on_the_finer_grid(time: int) -> N
     torch.testing.assert_close(finer[inner], expected[inner])
 
 
+@torch.no_grad()
+def test_the_latents_say_where_the_first_stage_starts(build: Callable[..., FSAE], video: Callable[..., Tensor]) -> None:
+    model = build(injection=(None, None, "deformable", None), injection_head_width=4, noise_weight=0.0)
+    seen: list[Tensor] = []
+    model.decoder.injections["2"].look.register_forward_hook(lambda *args: seen.append(args[-1][0]))
+    for offset in (0.0, 1.5):
+        model.decoder.place.weight.zero_()
+        model.decoder.place.bias.fill_(offset)
+        model.decode(video(1, 4, 3, 2, 3), reference=video(1, 3, 16, 24))
+    torch.testing.assert_close(seen[1] - seen[0], torch.full_like(seen[0], 3.0))  # cells half as large
+
+
 def test_between_cells_it_interpolates(looking: Callable[..., nn.Module], video: Callable[..., Tensor]) -> None:
     first = video(1, 8, 1, 5, 7)
     seen, _ = looking(0.25, 0.0)(torch.zeros(1, 8, 3, 5, 7), first, STILL[:1])

@@ -1,4 +1,4 @@
-"""Train the embedded transformer and text encoder on cached latents of camera motions, and write a pipeline folder.
+"""Train the embedded text encoder, then the transformer on cached latents of camera motions; write a pipeline folder.
 
 Reads the autoencoder that train_autoencoder.py left in the output folder; leaves pipeline_memory there, or
 pipeline_plain of the transformer without layer memory. Resumes where it was killed.
@@ -19,14 +19,15 @@ from data import Photos
 from fastvid_dit import FSVideoDiT, FSVideoDiTConfig
 from fastvid_dit.training.trainer import Batch, NullText, StepReport, Trainer, TrainerConfig
 from fastvid_pipelines import FSVideoPipeline, Sampling
-from fastvid_pipelines.encoders.byte import PAD, ByteTextEncoder, ByteTextEncoderConfig, tokenize
+from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConfig
 from fastvid_vae import FSAE
+from teach_text import teach
 from torch import Tensor
 from torch.nn import functional
 
 FRAME_SIZE = 128
 NUM_FRAMES = 17
-PROMPT_BYTES = 96
+PROMPT_BYTES = 80
 
 EMBEDDED_TEXT = ByteTextEncoderConfig(width=128, num_layers=2, num_heads=4, max_bytes=128)
 EMBEDDED_SAMPLING = Sampling(
@@ -60,17 +61,26 @@ def transformer_config(*, layer_memory: bool) -> FSVideoDiTConfig:
     )
 
 
-def build(*, layer_memory: bool) -> tuple[FSVideoDiT, ByteTextEncoder]:
-    """New models, which start from the same weights with and without layer memory, but for its routers."""
+def build(*, layer_memory: bool) -> FSVideoDiT:
+    """A new transformer, which starts from the same weights with and without layer memory, but for its routers."""
     torch.manual_seed(0)
-    text_encoder = ByteTextEncoder(EMBEDDED_TEXT)
     transformer = FSVideoDiT(transformer_config(layer_memory=True))
     if layer_memory:
-        return transformer, text_encoder
+        return transformer
     plain = FSVideoDiT(transformer_config(layer_memory=False))
     weights = {name: weight for name, weight in transformer.state_dict().items() if "memory_router" not in name}
     plain.load_state_dict(weights)
-    return plain, text_encoder
+    return plain
+
+
+def taught_text_encoder(folder: Path, num_steps: int) -> ByteTextEncoder:
+    """The text encoder of this folder; taught and written there if there is none yet."""
+    if not folder.exists():
+        torch.manual_seed(0)
+        text_encoder = ByteTextEncoder(EMBEDDED_TEXT)
+        print(f"text encoder: {teach(text_encoder, num_steps):.3f} rms in units of the plain sentences' motions")
+        text_encoder.save_pretrained(folder)
+    return ByteTextEncoder.from_pretrained(folder)
 
 
 @torch.inference_mode()
@@ -96,24 +106,29 @@ def cache_latents(vae: Path, data: Path, count: int, device: str) -> tuple[Tenso
     return torch.load(path, weights_only=True), requests
 
 
-def batches(latents: Tensor, requests: list[Request], size: int, first_step: int, device: str) -> Iterator[Batch]:
+def batches(
+    latents: Tensor, requests: list[Request], text_encoder: ByteTextEncoder, size: int, first_step: int
+) -> Iterator[Batch]:
     """Batch i is a function of i alone: which clips, and how each request is worded."""
+    device = text_encoder.token_embedding.weight.device
     step = first_step
     while True:
         rng = random.Random(f"batch {step}")
         chosen = [rng.randrange(len(requests)) for _ in range(size)]
-        byte_ids, mask = padded_text([requests[index].prompt(rng) for index in chosen])
-        clips, byte_ids, mask = (part.to(device) for part in (latents[chosen].float(), byte_ids, mask))
+        text, mask = padded_text(text_encoder, [requests[index].prompt(rng) for index in chosen])
+        clips = latents[chosen].float().to(device)
         # The encoder is causal: the first latent frame is that of the photo alone.
-        yield Batch(latents=clips, image_latents=clips[:, :, :1], text=byte_ids, text_mask=mask)
+        yield Batch(latents=clips, image_latents=clips[:, :, :1], text=text, text_mask=mask)
         step += 1
 
 
-def padded_text(prompts: list[str]) -> tuple[Tensor, Tensor]:
-    """Bytes and mask at one length for every batch, so that a compiled step sees one shape."""
-    byte_ids, mask = tokenize(prompts, PROMPT_BYTES)
-    missing = PROMPT_BYTES - byte_ids.shape[1]
-    return functional.pad(byte_ids, (0, missing), value=PAD), functional.pad(mask, (0, missing))
+@torch.no_grad()
+def padded_text(text_encoder: ByteTextEncoder, prompts: list[str]) -> tuple[Tensor, Tensor]:
+    """Tokens and mask at one length for every batch, so that a compiled step sees one shape."""
+    features = text_encoder.encode(prompts)
+    missing = PROMPT_BYTES - features.mask.shape[1]
+    assert missing >= 0, max(prompts, key=len)
+    return functional.pad(features.tokens, (0, 0, 0, missing)), functional.pad(features.mask, (0, missing))
 
 
 def main() -> None:
@@ -134,19 +149,20 @@ def main() -> None:
 
     torch.set_flush_denormal(True)
     device = arguments.device
+    text_encoder = taught_text_encoder(arguments.output / "text_encoder", 2 if arguments.toy else 1000).to(device)
     latents, requests = cache_latents(arguments.output / "vae", arguments.data, arguments.clips, device)
-    transformer, text_encoder = (part.to(device) for part in build(layer_memory=not arguments.no_layer_memory))
+    transformer = build(layer_memory=not arguments.no_layer_memory).to(device)
     config = TrainerConfig(
         num_steps=arguments.steps,
         warmup_steps=min(100, arguments.steps),
         learning_rate=arguments.learning_rate,
+        ema_decay=0.99,
         muon=True,
         sigma_shift=2.0,
         compile=arguments.compile,
     )
-    null_ids, null_mask = padded_text([""])
-    null = NullText(text=null_ids[0].to(device), mask=null_mask[0].to(device))
-    trainer = Trainer(config, transformer, text_encoder=text_encoder, null_text=null)
+    null, null_mask = padded_text(text_encoder, [""])
+    trainer = Trainer(config, transformer, null_text=NullText(text=null[0], mask=null_mask[0]))
     name = "plain" if arguments.no_layer_memory else "memory"
     checkpoint, log = arguments.output / f"training_{name}.pt", arguments.output / f"log_{name}.jsonl"
     if checkpoint.exists():
@@ -159,7 +175,7 @@ def main() -> None:
         if report.step % 200 == 0:
             trainer.save(checkpoint)
 
-    trainer.run(batches(latents, requests, arguments.batch_size, trainer.step, device), on_step=on_step)
+    trainer.run(batches(latents, requests, text_encoder, arguments.batch_size, trainer.step), on_step=on_step)
     trainer.save(checkpoint)
     with trainer.ema.applied():
         transformer.lower_precision(torch.float16)

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConfig
 from fastvid_vae import FSAE
 from PIL import Image
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(ROOT / "recipes" / "embedded"))
 import data  # noqa: E402  # the recipes are scripts that import one another by their folder
 import evaluate  # noqa: E402
 import initialise  # noqa: E402
+import teach_text  # noqa: E402
 import train_autoencoder  # noqa: E402
 import train_transformer  # noqa: E402
 
@@ -84,15 +86,23 @@ def test_the_model_starts_as_a_still_video(material: Path, monkeypatch: pytest.M
 
 
 def test_with_and_without_layer_memory_start_from_the_same_weights() -> None:
-    (with_memory, text), (plain, plain_text) = (
-        train_transformer.build(layer_memory=memory) for memory in (True, False)
-    )
+    with_memory, plain = (train_transformer.build(layer_memory=memory) for memory in (True, False))
     weights = with_memory.state_dict()
     routers = {name for name in weights if "memory_router" in name}
     assert routers
     assert set(plain.state_dict()) == set(weights) - routers
     assert all(torch.equal(weights[name], value) for name, value in plain.state_dict().items())
-    assert all(map(torch.equal, text.state_dict().values(), plain_text.state_dict().values()))
+
+
+def test_the_text_encoder_learns_what_a_sentence_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def error_after(num_steps: int) -> float:
+        torch.manual_seed(0)
+        config = ByteTextEncoderConfig(width=32, num_layers=1, num_heads=2, max_bytes=128)
+        return teach_text.teach(ByteTextEncoder(config), num_steps)
+
+    assert error_after(60) < 0.6  # always asking for nothing would be wrong by 0.62
+    monkeypatch.setattr(teach_text, "LEARNING_RATE", 0.0)  # the mutant
+    assert error_after(60) > 0.6
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from fastvid_pipelines.errors import CheckpointError
 
 def embedded_folder() -> Path:
     """Where it lies."""
-    return Path(str(files("fastvid_pipelines"))) / "embedded"
+    return Path(str(files("fastvid_pipelines"))) / "embedded_model"
 
 
 def embedded_model() -> Path:

@@ -1,4 +1,4 @@
-"""A small text encoder on the bytes of the prompt, trained together with the transformer that reads it.
+"""A small text encoder on the bytes of the prompt, trained for the transformer that reads it.
 
 Bytes need no vocabulary file, and a prompt of a few words is short enough for them.
 """

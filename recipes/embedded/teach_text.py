@@ -39,7 +39,7 @@ def teach(encoder: ByteTextEncoder, num_steps: int) -> float:
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if 10 * step >= 9 * num_steps:
+        if 10 * (step + 1) > 9 * num_steps:
             last.append(loss.item())
     return float((sum(last) / len(last)) ** 0.5)
 

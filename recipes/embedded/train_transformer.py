@@ -57,7 +57,7 @@ class Phase:
 
 # Where the camera goes is decided close to sigma 1: the offsets in the latents are smooth and large, and shine through
 # the noise below. The first phase hardly ever looks there (above 0.97: one sample in 370), the second
-# does (one in five); without it, videos move the right way but only two thirds as far.
+# does (one in five). After the first alone, offsets in the last frame of eight motions were 3 to 14 pixels off.
 PHASES = (
     Phase(
         name="all_levels", steps=1500, warmup_steps=100, learning_rate=3e-3, ema_decay=0.99,

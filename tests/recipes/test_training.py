@@ -100,9 +100,9 @@ def test_the_text_encoder_learns_what_a_sentence_asks_for(monkeypatch: pytest.Mo
         config = ByteTextEncoderConfig(width=32, num_layers=1, num_heads=2, max_bytes=128)
         return teach_text.teach(ByteTextEncoder(config), num_steps)
 
-    assert error_after(60) < 0.6  # always asking for nothing would be wrong by 0.62
+    assert error_after(60) < 0.55  # an answer of zeros is wrong by 0.56
     monkeypatch.setattr(teach_text, "LEARNING_RATE", 0.0)  # the mutant
-    assert error_after(60) > 0.6
+    assert error_after(60) > 0.55
 
 
 @pytest.mark.slow

@@ -75,7 +75,9 @@ def video_scores(
     prompts: Callable[[int], list[tuple[str, str, Motion]]],
     num_photos: int,
 ) -> dict[str, dict[str, float]]:
-    """Per row name: mean PSNR over visible pixels, the static baseline, and how often the motion is the one asked for.
+    """Per row name: mean PSNR over visible pixels, how often the motion is the one asked for, and what motion gains.
+
+    The gain over a static video has no meaning where the truth is one, so the still prompt has no static nor gain.
 
     Args:
         generate: photo (3, H, W) and prompt to frames (3, T, H, W) in [-1, 1].
@@ -86,11 +88,13 @@ def video_scores(
         for name, prompt, motion in prompts(index):
             truth, mask = photos.centred(index, motion, TIMES, SIZE)
             frames = generate(truth[:, 0], prompt)
-            row = rows.setdefault(name, {"psnr": [], "static": [], "accuracy": []})
+            row = rows.setdefault(name, {"psnr": [], "accuracy": []})
             row["psnr"].append(masked_psnr(frames[:, 1:], truth[:, 1:], mask[1:]))
-            still = truth[:, :1].expand_as(truth)
-            row["static"].append(masked_psnr(still[:, 1:], truth[:, 1:], mask[1:]))
             row["accuracy"].append(100.0 * (nearest_motion(frames, photos, index, motion) == motion))
+            if motion != MOTIONS[STILL]:
+                static = masked_psnr(truth[:, :1].expand_as(truth)[:, 1:], truth[:, 1:], mask[1:])
+                row.setdefault("static", []).append(static)
+                row.setdefault("gain", []).append(row["psnr"][-1] - static)
     return {name: {score: mean(values) for score, values in row.items()} for name, row in rows.items()}
 
 
@@ -150,10 +154,15 @@ def generator_of(pipe: FSVideoPipeline) -> Callable[[Tensor, str], Tensor]:
     return generate
 
 
-def moving_mean(video: dict[str, dict[str, float]], *, still: bool = False) -> dict[str, float]:
-    """Mean of the rows of the eight moving prompts, or of all nine."""
-    rows = [video[name] for name in MOTIONS if still or name != STILL]
-    return {score: mean([row[score] for row in rows]) for score in rows[0]}
+def mean_rows(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means of the scores that all rows have."""
+    shared = [score for score in rows[0] if all(score in row for row in rows)]
+    return {score: mean([row[score] for row in rows]) for score in shared}
+
+
+def moving_mean(video: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Mean of the rows of the eight moving prompts."""
+    return mean_rows([video[name] for name in MOTIONS if name != STILL])
 
 
 def score(
@@ -162,7 +171,7 @@ def score(
     """The whole table."""
     generate = generator_of(pipe)
     video = video_scores(generate, photos, partial(prompts_of, "plain"), num_photos)
-    video |= {"eight moving": moving_mean(video), "all nine": moving_mean(video, still=True)}
+    video |= {"eight moving": moving_mean(video), "all nine": mean_rows([video[name] for name in MOTIONS])}
     for kind in ("paraphrases", "slowly", "quickly", "pairs"):
         video |= video_scores(generate, photos, partial(prompts_of, kind), max(1, num_photos // 3))
     return {"reconstruction": reconstruction_table(pipe.autoencoder, photos, clips), "video": video}
@@ -189,8 +198,8 @@ def table(report: dict[str, dict[str, dict[str, float]]]) -> str:
             f"{'video, visible pixels, PSNR in dB':38s}{'model':>8s}{'static':>8s}{'gain':>7s}{'motion %':>10s}",
         ]
     for name, row in report.get("video", {}).items():
-        gain = row["psnr"] - row["static"]
-        lines.append(f"{name:38s}{row['psnr']:8.2f}{row['static']:8.2f}{gain:7.2f}{row['accuracy']:10.1f}")
+        gain = f"{row['static']:8.2f}{row['gain']:7.2f}" if "gain" in row else " " * 15
+        lines.append(f"{name:38s}{row['psnr']:8.2f}{gain}{row['accuracy']:10.1f}")
     if "layer memory" in report:
         lines += ["", f"{'layer memory, same steps and seed':38s}{'loss':>8s}{'PSNR':>8s}"]
         for name, row in report["layer memory"].items():

@@ -46,10 +46,11 @@ bench name *args:
 data := env("FASTVID_DATA", "../shared/data")
 runs := env("FASTVID_RUNS", "runs/embedded")
 
-# Train the embedded model's parts in turn, then its transformer without layer memory; after a kill it goes on.
+# Train the embedded model's parts in turn, the last one without layer memory; after a kill it goes on.
 train-embedded *args:
     uv run python recipes/embedded/train_autoencoder.py {{data}} {{runs}}
     uv run python recipes/embedded/train_transformer.py {{data}} {{runs}} {{args}}
+    uv run python recipes/embedded/train_refiner.py {{data}} {{runs}}
     uv run python recipes/embedded/train_transformer.py {{data}} {{runs}} --no-layer-memory {{args}}
 
 # Print the embedded model's scores on validation photos and clips.

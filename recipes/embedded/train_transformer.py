@@ -138,7 +138,12 @@ def cache_latents(vae: Path, data: Path, count: int, device: str) -> tuple[Tenso
 
 
 def batches(
-    latents: Tensor, requests: list[Request], text_encoder: ByteTextEncoder, size: int, first_step: int
+    transformer: FSVideoDiT,
+    latents: Tensor,
+    requests: list[Request],
+    text_encoder: ByteTextEncoder,
+    size: int,
+    first_step: int,
 ) -> Iterator[Batch]:
     """Batch i is a function of i alone: which clips, and how each request is worded."""
     device = text_encoder.token_embedding.weight.device
@@ -149,7 +154,8 @@ def batches(
         text, mask = padded_text(text_encoder, [requests[index].prompt(rng) for index in chosen])
         clips = latents[chosen].float().to(device)
         # The encoder is causal: the first latent frame is that of the photo alone.
-        yield Batch(latents=clips, image_latents=clips[:, :, :1], text=text, text_mask=mask)
+        condition = transformer.first_frame_condition(clips[:, :, :1], clips.shape[2])
+        yield Batch(latents=clips, condition=condition, text=text, text_mask=mask)
         step += 1
 
 
@@ -187,7 +193,8 @@ def main() -> None:
         if checkpoint.exists():
             trainer.resume(checkpoint)
         size = 2 if toy else BATCH_SIZE
-        train(trainer, batches(latents, requests, text_encoder, size, first_batch + trainer.step), checkpoint)
+        first_step = first_batch + trainer.step
+        train(trainer, batches(transformer, latents, requests, text_encoder, size, first_step), checkpoint)
         first_batch += phase.steps
     with trainer.ema.applied():
         transformer.lower_precision(torch.float16)

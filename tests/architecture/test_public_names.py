@@ -7,7 +7,18 @@ import pytest
 from .workspace import MODULES
 
 PUBLIC_NAMES: dict[str, list[str]] = {
-    "fastvid_vae": ["FSAE", "FSAE_LITE", "FSAE_STANDARD", "CheckpointError", "FSAEConfig", "psnr", "ssim"],
+    "fastvid_vae": [
+        "FSAE",
+        "FSAE_LITE",
+        "FSAE_STANDARD",
+        "LATENT_UPSAMPLER_2X",
+        "CheckpointError",
+        "FSAEConfig",
+        "LatentUpsampler",
+        "LatentUpsamplerConfig",
+        "psnr",
+        "ssim",
+    ],
     "fastvid_dit": [
         "FSVIDEO_14B",
         "WAN21_I2V_14B",
@@ -16,6 +27,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "CheckpointError",
         "FSVideoDiT",
         "FSVideoDiTConfig",
+        "RefinerMask",
         "grid_positions",
         "sdpa",
     ],
@@ -32,6 +44,8 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "LatentVideo",
         "MissingPackageError",
         "NonFiniteError",
+        "Refinement",
+        "Refiner",
         "Sampling",
         "Step",
         "T5TextEncoder",
@@ -39,6 +53,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "TensorClip",
         "TextFeatures",
         "read_video",
+        "refine_video",
         "save_video",
     ],
     "fastvid_export": [

@@ -21,6 +21,7 @@ import evaluate  # noqa: E402
 import initialise  # noqa: E402
 import teach_text  # noqa: E402
 import train_autoencoder  # noqa: E402
+import train_refiner  # noqa: E402
 import train_transformer  # noqa: E402
 
 
@@ -105,6 +106,23 @@ def test_the_text_encoder_learns_what_a_sentence_asks_for(monkeypatch: pytest.Mo
     assert error_after(60) > 0.55
 
 
+@torch.inference_mode()
+def test_large_latents_say_exactly_where_their_content_lies() -> None:
+    torch.manual_seed(0)
+    model = FSAE(train_autoencoder.EMBEDDED_FSAE)
+    place = model.decoder.place
+    assert place is not None
+    torch.nn.init.normal_(place.weight)
+    latents, true = torch.randn(1, 64, 2, 2, 3), torch.randn(5, 32, 48, 2)
+    corrected = train_refiner.with_true_offsets(model, latents, true)
+    last = true[4].view(2, 16, 3, 16, 2).mean(dim=(1, 3)) / 16  # of the cells of the second latent, in cells
+    assert torch.allclose(place(corrected)[0, :, 1], last.permute(2, 0, 1), atol=1e-4)
+    assert (place(latents)[0, :, 1] - last.permute(2, 0, 1)).abs().max() > 0.1
+    other = torch.eye(64) - torch.linalg.pinv(place.weight[:, :, 0, 0, 0]) @ place.weight[:, :, 0, 0, 0]
+    kept = [torch.einsum("kc,bcthw->bkthw", other, z) for z in (latents, corrected)]
+    assert torch.allclose(*kept, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_from_photos_to_scores(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "run"
@@ -117,13 +135,17 @@ def test_from_photos_to_scores(material: Path, tmp_path: Path, monkeypatch: pyte
         run(train_autoencoder, str(material), str(output), "--toy")
         for memory in ([], ["--no-layer-memory"]):
             run(train_transformer, str(material), str(output), "--toy", *memory)
+        run(train_refiner, str(material), str(output), "--toy")
     assert torch.load(output / "both.pt", weights_only=True)["step"] == 2
     scores = tmp_path / "scores.json"
-    pipelines = "--model", str(output / "pipeline_memory"), "--without-memory", str(output / "pipeline_plain")
+    pipelines = "--model", str(output / "pipeline_refined"), "--without-memory", str(output / "pipeline_plain")
     run(evaluate, str(material), *pipelines, "--photos", "1", "--output", str(scores))
     table = json.loads(scores.read_text())
     assert {"photos", "real clips"} == set(table["reconstruction"])
     assert {"the camera holds still", "eight moving", "all nine", "paraphrases", "pairs"} <= set(table["video"])
     assert table["layer memory"]["layer memory"]["loss"] > 0
+    assert {"refined psnr", "bicubic psnr", "refined ssim", "bicubic ssim"} == table["256 pixels"][
+        "eight moving"
+    ].keys()
     assert "gain" in table["video"]["eight moving"]
     assert not {"static", "gain"} & table["video"]["the camera holds still"].keys()  # the truth is the static video

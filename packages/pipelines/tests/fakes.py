@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConfig
 from fastvid_pipelines.image_to_video import FSVideoPipeline
-from fastvid_pipelines.types import Sampling
+from fastvid_pipelines.parts import Refiner
+from fastvid_pipelines.types import Refinement, Sampling
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -73,6 +74,7 @@ class FakeTransformerConfig:
     text_width: int = 8
     image_width: int | None = None
     patch_size: tuple[int, int, int] = (1, 1, 1)
+    refiner_mask: float | None = None
 
 
 class FakeTransformer(nn.Module):
@@ -91,6 +93,11 @@ class FakeTransformer(nn.Module):
     def first_frame_condition(self, image_latents: Tensor, num_latent_frames: int) -> Tensor:
         first = torch.cat((torch.ones_like(image_latents[:, :1]), image_latents), dim=1)
         return F.pad(first, (0, 0, 0, 0, 0, num_latent_frames - 1))
+
+    def refiner_condition(self, upsampled: Tensor, image_latents: Tensor, upsampled_image_latents: Tensor) -> Tensor:
+        assert self.config.refiner_mask is not None
+        mask = (image_latents - upsampled_image_latents).abs().mean(1, keepdim=True).expand_as(upsampled[:, :1])
+        return torch.cat((mask, torch.cat((image_latents, upsampled[:, :, 1:]), dim=2)), dim=1)
 
     def forward(
         self,
@@ -132,6 +139,31 @@ class FakeTransformer(nn.Module):
     ) -> Self:
         values = json.loads((path / subfolder / "config.json").read_text())
         model = cls(FakeTransformerConfig(**{**values, "patch_size": tuple(values["patch_size"])}))
+        model.load_state_dict(load_file(path / subfolder / "model.safetensors"))
+        return model.to(device, dtype)  # type: ignore[call-overload]
+
+
+class FakeUpsampler(nn.Module):
+    """Every place four times."""
+
+    def __init__(self, latent_channels: int = 4) -> None:
+        super().__init__()
+        self.latent_channels = latent_channels
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.scale * latents.repeat_interleave(2, 3).repeat_interleave(2, 4)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        folder = Path(directory)
+        folder.mkdir(parents=True)
+        save_file(self.state_dict(), folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(
+        cls, path: Path, *, subfolder: str, dtype: object, device: object, local_files_only: bool
+    ) -> Self:
+        model = cls()
         model.load_state_dict(load_file(path / subfolder / "model.safetensors"))
         return model.to(device, dtype)  # type: ignore[call-overload]
 
@@ -206,12 +238,21 @@ def build_text_encoder(seed: int = 0) -> ByteTextEncoder:
     return ByteTextEncoder(ByteTextEncoderConfig(width=8, num_layers=1, num_heads=2, max_bytes=64)).eval()
 
 
-def build_pipeline(seed: int = 0) -> FSVideoPipeline:
+def build_pipeline(seed: int = 0, *, refining: bool = False) -> FSVideoPipeline:
     """A whole pipeline of fakes, with random weights."""
     text_encoder = build_text_encoder(seed)
     return FSVideoPipeline(
         autoencoder=FakeAutoencoder(),
         transformer=FakeTransformer(FakeTransformerConfig()),
         text_encoder=text_encoder,
+        refiner=build_refiner() if refining else None,
         sampling=SAMPLING,
+    )
+
+
+def build_refiner() -> Refiner:
+    return Refiner(
+        upsampler=FakeUpsampler(),
+        transformer=FakeTransformer(FakeTransformerConfig(refiner_mask=0.5)),
+        refinement=Refinement(num_inference_steps=2, shift=3.0, solver="euler"),
     )

@@ -16,7 +16,7 @@ import av
 import pytest
 import torch
 from fastvid_pipelines import cli, embedded, pipeline_folder, video_io
-from fastvid_pipelines.commands import generate as generation
+from fastvid_pipelines.commands import progress
 from fastvid_pipelines.errors import CheckpointError, MissingPackageError, NonFiniteError
 from fastvid_pipelines.types import LatentVideo, Step
 from fastvid_pipelines.video_io import read_video
@@ -64,6 +64,7 @@ def test_the_sidecar_holds_what_is_needed_to_repeat_the_run(generate: Run, tmp_p
         "guidance_scale": 2.0,
         "shift": 3.0,
         "solver": "euler",
+        "refinement": None,
     }
     assert (sidecar["image"]["width"], sidecar["image"]["height"]) == (60, 40)
     assert len(sidecar["image"]["sha256"]) == len(sidecar["model"]["fingerprint"]) == 64
@@ -399,14 +400,14 @@ def test_an_interrupted_process_leaves_no_file(
 def test_a_bar_on_a_terminal_and_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for terminal in (True, False):
         screen = io.StringIO()
-        monkeypatch.setattr(generation.sys, "stderr", screen)
+        monkeypatch.setattr(progress.sys, "stderr", screen)
         monkeypatch.setattr(screen, "isatty", lambda terminal=terminal: terminal)
         monkeypatch.setenv("TERM", "xterm")
-        with generation._progress() as on_step_end:
+        with progress.step_progress() as on_step_end:
             for index in range(3):
                 step = Step(index=index, num_steps=3, sigma=1.0, next_sigma=0.5)
                 on_step_end(step, LatentVideo(latents=torch.zeros(1, 1, 1, 1, 1), positions=torch.zeros(3, 1, 1, 1)))
-        assert ("denoise" in screen.getvalue() and "3/3" in screen.getvalue()) == terminal
+        assert ("steps" in screen.getvalue() and "3/3" in screen.getvalue()) == terminal
 
 
 def test_without_an_embedded_model_generate_refuses_and_writes_nothing(

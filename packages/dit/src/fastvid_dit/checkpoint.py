@@ -8,7 +8,7 @@ import sys
 import types
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -90,13 +90,8 @@ def read_config(folder: Path, config_class: type[Config], class_name: str) -> Co
     found = values.pop("_class_name", None)
     if found != class_name:
         raise CheckpointError(f"{folder / CONFIG_NAME} describes {found!r}; expected `_class_name` {class_name!r}")
-    names = [field.name for field in fields(config_class)]  # type: ignore[arg-type]  # every config is a dataclass
-    unknown, missing = sorted(set(values) - set(names)), [name for name in names if name not in values]
-    if unknown or missing:
-        raise CheckpointError(f"{folder / CONFIG_NAME}: unknown keys {_some(unknown)}, missing keys {_some(missing)}")
-    hints = get_type_hints(config_class)
     try:
-        return config_class(**{name: _typed(values[name], hints[name], name) for name in names})
+        return _record(values, config_class)
     except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
 
@@ -189,8 +184,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _typed(value: Any, hint: Any, name: str) -> Any:
-    """`value` from JSON as the annotation `hint` wants it; lists become tuples."""
+def _record(values: dict[str, Any], record_class: type[Config]) -> Config:
+    """A dataclass from JSON; every field must be there, and nothing else."""
+    names = [field.name for field in fields(record_class)]  # type: ignore[arg-type]  # every config is a dataclass
+    unknown, missing = sorted(set(values) - set(names)), [name for name in names if name not in values]
+    if unknown or missing:
+        raise ValueError(f"unknown keys {_some(unknown)}, missing keys {_some(missing)}")
+    hints = get_type_hints(record_class)
+    return record_class(**{name: _typed(values[name], hints[name], name) for name in names})
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911  # one a kind of value
+    """`value` from JSON as the annotation `hint` wants it; lists become tuples, objects records."""
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return _record(value, hint)
     if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     origin, arguments = get_origin(hint), get_args(hint)

@@ -9,6 +9,37 @@ LARGEST_SIZE, MOST_BLOCKS = 1 << 20, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefinerMask:
+    """How the upsampling error becomes the mask of a refiner's condition. Source: FSVideo, section 2.4.2.
+
+    The paper gives a range "narrower than [0, 1]"; its ends and the quantiles are ours.
+
+    Attributes:
+        error_low, error_high: errors that map to the ends of the range: the 5 % and 95 % quantiles of training data.
+        lowest, highest: the range, inside (0, 1): 0 means that nothing is given, 1 that it is the truth.
+        mode: `confidence` gives large errors low values; `error` is the paper taken literally, the mirror image.
+        reduce: `none` keeps a value for each place, `mean` gives the whole clip one.
+    """
+
+    error_low: float
+    error_high: float
+    lowest: float = 0.2
+    highest: float = 0.8
+    mode: Literal["confidence", "error"] = "confidence"
+    reduce: Literal["none", "mean"] = "none"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.error_low < self.error_high < math.inf:
+            raise ValueError(f"need finite 0 <= `error_low` < `error_high`, got {self.error_low} and {self.error_high}")
+        if not 0 < self.lowest < self.highest < 1:
+            raise ValueError(f"need 0 < `lowest` < `highest` < 1, got {self.lowest} and {self.highest}")
+        if self.mode not in ("confidence", "error"):
+            raise ValueError(f"`mode` must be 'confidence' or 'error', got {self.mode!r}")
+        if self.reduce not in ("none", "mean"):
+            raise ValueError(f"`reduce` must be 'none' or 'mean', got {self.reduce!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FSVideoDiTConfig:
     """Architecture of a `FSVideoDiT`; `FSVIDEO_14B` and `WAN21_I2V_14B` are the published sizes."""
 
@@ -26,6 +57,7 @@ class FSVideoDiTConfig:
     rope_theta: float
     layer_memory: bool
     memory_norm: Literal["post", "pre"]  # normalise the mix of states, or each state before it is mixed
+    refiner_mask: RefinerMask | None = None  # of a refiner; None: a base model
 
     def __post_init__(self) -> None:
         positive = ("latent_channels", "width", "num_heads", "num_blocks", "ffn_width", "frequency_width", "text_width")

@@ -25,6 +25,7 @@ from fastvid_dit.layer_memory import States, allocate_memory, init_router_from_s
 from fastvid_dit.layers import FeedForward, ImageEmbedding, TimestepEmbedding
 from fastvid_dit.patchify import patchify, token_grid, unpatchify
 from fastvid_dit.positions import grid_positions
+from fastvid_dit.refinement import refiner_condition
 from fastvid_dit.rope import RotaryTables, rotary_tables
 
 FLOAT32_PARTS = ("time_embedding.", "modulation.")
@@ -107,6 +108,30 @@ class FSVideoDiT(nn.Module):
         mask = torch.ones_like(image_latents[:, :1]).expand(-1, self.config.mask_channels, -1, -1, -1)
         first = torch.cat((mask, image_latents), dim=1)
         return F.pad(first, (0, 0, 0, 0, 0, num_latent_frames - 1))
+
+    def refiner_condition(
+        self,
+        upsampled: Float[Tensor, "b c t h w"],
+        image_latents: Float[Tensor, "b c 1 h w"],
+        upsampled_image_latents: Float[Tensor, "b c 1 h w"],
+    ) -> Float[Tensor, "b k t h w"]:
+        """The `condition` of a refiner: frame 0 given (mask 1), then the upsampled frames with the dynamic mask.
+
+        Args:
+            upsampled: the small video's latents, upsampled.
+            image_latents: of the first frame at this size.
+            upsampled_image_latents: of the first frame at the small size, upsampled.
+        Raises:
+            ValueError: the model is no refiner, or latents that do not fit it or one another.
+        """
+        if self.config.refiner_mask is None:
+            raise ValueError("`refiner_mask` of the model's config is None: it is a base model, not a refiner")
+        _require_size("upsampled", upsampled, num_axes=5, axis=1, size=self.config.latent_channels)
+        batch, channels, _, h, w = upsampled.shape
+        _require_shape("image_latents", image_latents, (batch, channels, 1, h, w))
+        _require_shape("upsampled_image_latents", upsampled_image_latents, (batch, channels, 1, h, w))
+        condition = refiner_condition(upsampled, image_latents, upsampled_image_latents, self.config.refiner_mask)
+        return condition.channels(self.config.mask_channels)
 
     def forward(  # noqa: PLR0913  # the inputs of the network; a record would hide them from exporters
         self,

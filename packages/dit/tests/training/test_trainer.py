@@ -25,12 +25,19 @@ class BytesToTokens(nn.Module):
         return self.embedding(ids) * mask[..., None]
 
 
+def first_frame(latents):
+    """Mask and latents of frame 0, zeros behind it."""
+    given = torch.cat((torch.ones_like(latents), latents), dim=1)
+    given[:, :, 1:] = 0
+    return given
+
+
 def draw_batch(step, batch=4):
     generator = torch.Generator().manual_seed(step)
     latents = torch.randn(batch, 4, 3, 2, 2, generator=generator)
     ids = torch.randint(0, 256, (batch, 5), generator=generator)
     return Batch(
-        latents=latents, image_latents=latents[:, :, :1], text=ids, text_mask=torch.ones(batch, 5, dtype=torch.bool)
+        latents=latents, condition=first_frame(latents), text=ids, text_mask=torch.ones(batch, 5, dtype=torch.bool)
     )
 
 
@@ -174,7 +181,7 @@ def test_dropped_condition_is_zero(make):
             lambda module, args, kwargs: seen.append(kwargs["condition"]), with_kwargs=True
         )
         trainer.loss(draw_batch(0))
-    assert torch.equal(seen[0][:, 4:, :1], draw_batch(0).image_latents)
+    assert torch.equal(seen[0][:, 4:, :1], draw_batch(0).latents[:, :, :1])
     assert seen[1].abs().max() == 0
 
 

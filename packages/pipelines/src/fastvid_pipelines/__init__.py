@@ -11,8 +11,19 @@ if TYPE_CHECKING:
     from fastvid_pipelines.encoders.t5 import T5TextEncoder, T5TextEncoderConfig
     from fastvid_pipelines.errors import CheckpointError, GenerationCancelled, MissingPackageError, NonFiniteError
     from fastvid_pipelines.image_to_video import FSVideoPipeline
-    from fastvid_pipelines.types import Clip, GenerationRequest, LatentVideo, Sampling, Step, TensorClip, TextFeatures
+    from fastvid_pipelines.parts import Refiner
+    from fastvid_pipelines.types import (
+        Clip,
+        GenerationRequest,
+        LatentVideo,
+        Refinement,
+        Sampling,
+        Step,
+        TensorClip,
+        TextFeatures,
+    )
     from fastvid_pipelines.video_io import read_video, save_video
+    from fastvid_pipelines.video_to_video import refine_video
 
 __all__ = [
     "ByteTextEncoder",
@@ -26,6 +37,8 @@ __all__ = [
     "LatentVideo",
     "MissingPackageError",
     "NonFiniteError",
+    "Refinement",
+    "Refiner",
     "Sampling",
     "Step",
     "T5TextEncoder",
@@ -33,6 +46,7 @@ __all__ = [
     "TensorClip",
     "TextFeatures",
     "read_video",
+    "refine_video",
     "save_video",
 ]
 
@@ -59,7 +73,24 @@ def __getattr__(name: str) -> Any:  # noqa: PLR0911  # one import a home
             from fastvid_pipelines import image_to_video
 
             return getattr(image_to_video, name)
-        case "Clip" | "GenerationRequest" | "LatentVideo" | "Sampling" | "Step" | "TensorClip" | "TextFeatures":
+        case "Refiner":
+            from fastvid_pipelines import parts
+
+            return getattr(parts, name)
+        case "refine_video":
+            from fastvid_pipelines import video_to_video
+
+            return getattr(video_to_video, name)
+        case (
+            "Clip"
+            | "GenerationRequest"
+            | "LatentVideo"
+            | "Refinement"
+            | "Sampling"
+            | "Step"
+            | "TensorClip"
+            | "TextFeatures"
+        ):
             from fastvid_pipelines import types
 
             return getattr(types, name)

@@ -20,7 +20,7 @@ from fastvid_pipelines.errors import NonFiniteError
 
 RUN_TIME, USAGE, MISSING_DEPENDENCY, OUT_OF_MEMORY, TERMINATED, INTERRUPTED = 1, 2, 3, 4, 143, 130
 
-OWN_VERBS = ("generate", "reconstruct", "doctor")
+OWN_VERBS = ("generate", "refine", "reconstruct", "doctor")
 
 app = typer.Typer(
     name="fastvid-cli",
@@ -53,6 +53,9 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
     guidance_scale: Annotated[float | None, typer.Option(help="1 turns guidance off.")] = None,
     shift: Annotated[float | None, typer.Option(help="Above 1: more of the steps at high noise.")] = None,
     solver: Annotated[str | None, typer.Option(help="euler, dpmsolver++ or unipc.")] = None,
+    refiner_steps: Annotated[
+        int | None, typer.Option(help="Steps of the second stage; 0: none. Without: for large videos only.")
+    ] = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     as_json: Json = False,
@@ -78,7 +81,46 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
                 "guidance_scale": guidance_scale,
                 "shift": shift,
                 "solver": solver,
+                "refiner_steps": refiner_steps,
             },
+        )
+        _print(result, as_json, _made(result))
+
+
+@app.command()
+def refine(  # noqa: PLR0913, PLR0917  # one parameter a flag
+    video: Annotated[Path, typer.Argument(help="Any video file.")],
+    prompt: Annotated[str, typer.Option(help="What happens in it.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The mp4 to write; out.json and out.png appear beside it.")
+    ],
+    image: Annotated[Path | None, typer.Option(help="The first frame at the new size.")] = None,
+    model: Model = None,
+    num_frames: Annotated[int | None, typer.Option(help="Only the first frames; without: all.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the refiner.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Make a video twice as high and wide."""
+    with _exit_codes(as_json):
+        from fastvid_pipelines.commands.refine import Options
+        from fastvid_pipelines.commands.refine import refine as run
+
+        result = run(
+            Options(
+                video=video,
+                prompt=prompt,
+                output=output,
+                image=image,
+                num_frames=num_frames,
+                steps=steps,
+                seed=seed,
+                model=model,
+                device=device,
+                dtype=dtype,
+            )
         )
         _print(result, as_json, _made(result))
 

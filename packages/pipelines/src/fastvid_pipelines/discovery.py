@@ -7,12 +7,14 @@ from fastvid_pipelines.errors import CheckpointError, MissingPackageError
 
 AUTOENCODERS = "fastvid.autoencoder"
 TRANSFORMERS = "fastvid.transformer"
+UPSAMPLERS = "fastvid.upsampler"
 ACCELERATORS = "fastvid.accelerator"
 COMMANDS = "fastvid.command"
 
 BRINGS = {
     AUTOENCODERS: "fastvid-vae",
     TRANSFORMERS: "fastvid-dit",
+    UPSAMPLERS: "fastvid-vae",
     ACCELERATORS: "fastvid-accel",
     COMMANDS: "fastvid-export",
 }

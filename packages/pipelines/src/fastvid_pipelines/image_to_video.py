@@ -1,26 +1,33 @@
 """A photo and a sentence to a video, with the parts of FSVideo."""
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
 from typing import Literal, NotRequired, Required, Self, TypedDict, Unpack, get_args, overload
 
 import torch
 
 from fastvid_pipelines import pipeline_folder
 from fastvid_pipelines.embedded import embedded_model
-from fastvid_pipelines.interfaces import Accelerator, Autoencoder, ImageEncoder, TextEncoder, Transformer
-from fastvid_pipelines.photo_io import ImageInput, fit_photo, load_photo, to_frame
+from fastvid_pipelines.interfaces import Accelerator, Autoencoder, ImageEncoder, TextEncoder, TextToImage, Transformer
+from fastvid_pipelines.parts import Parts, Refiner, check_fit
+from fastvid_pipelines.photo_io import fit_photo, load_photo, to_frame
 from fastvid_pipelines.sampling.solvers import METHODS
 from fastvid_pipelines.stages.decode import decode, to_pixels
-from fastvid_pipelines.stages.denoise import StepCallback, denoise, draw_noise
+from fastvid_pipelines.stages.denoise import StepCallback, checked_generator, denoise, draw_noise
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
-from fastvid_pipelines.types import Clip, LatentVideo, Sampling, SolverName, Step, TensorClip, build_request
-
-logger = logging.getLogger(__name__)
+from fastvid_pipelines.stages.refine import halve_frame, pad_frame, refine
+from fastvid_pipelines.stages.timed import timed
+from fastvid_pipelines.types import (
+    Clip,
+    GenerationRequest,
+    ImageInput,
+    LatentVideo,
+    Sampling,
+    SolverName,
+    Step,
+    TensorClip,
+    build_request,
+)
 
 OutputType = Literal["np", "pt", "latent"]
 
@@ -28,7 +35,7 @@ OutputType = Literal["np", "pt", "latent"]
 class Call(TypedDict, total=False):
     """Arguments of `FSVideoPipeline.__call__` but for `output_type`."""
 
-    image: Required[ImageInput]
+    image: NotRequired[ImageInput | None]
     prompt: Required[str]
     negative_prompt: NotRequired[str | None]
     num_frames: NotRequired[int | None]
@@ -39,39 +46,46 @@ class Call(TypedDict, total=False):
     guidance_scale: NotRequired[float | None]
     shift: NotRequired[float | None]
     solver: NotRequired[SolverName | None]
+    refiner_steps: NotRequired[int | None]
     generator: NotRequired[torch.Generator | None]
     callback_on_step_end: NotRequired[StepCallback | None]
     accelerator: NotRequired[Accelerator | None]
 
 
 class FSVideoPipeline:
-    """Image to video: encode the words, encode the photo, denoise, decode."""
+    """Image to video: encode the words, encode the photo, denoise, refine where there is a refiner, decode."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts, and where they are
         self,
         *,
         autoencoder: Autoencoder,
         transformer: Transformer,
         text_encoder: TextEncoder,
         image_encoder: ImageEncoder | None = None,
+        refiner: Refiner | None = None,
         sampling: Sampling,
+        text_to_image: TextToImage | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Put built parts together.
 
         Args:
+            refiner: for videos twice as high and wide as the transformer's.
             sampling: what holds where a call does not say otherwise.
+            text_to_image: makes the first frame where a call brings no image; it is not saved with the pipeline.
             device, dtype: where the parts are, and what they compute in.
         Raises:
             ValueError: parts that do not fit one another.
         """
-        _check_fit(autoencoder, transformer, image_encoder)
+        check_fit(autoencoder, transformer, image_encoder, refiner)
         self.autoencoder = autoencoder
         self.transformer = transformer
         self.text_encoder = text_encoder
         self.image_encoder = image_encoder
+        self.refiner = refiner
         self.sampling = sampling
+        self.text_to_image = text_to_image
         self.device = torch.device(device)
         self.dtype = dtype
 
@@ -84,7 +98,7 @@ class FSVideoPipeline:
     def __call__(  # noqa: PLR0913  # the names that users of video pipelines know
         self,
         *,
-        image: ImageInput,
+        image: ImageInput | None = None,
         prompt: str,
         negative_prompt: str | None = None,
         num_frames: int | None = None,
@@ -95,6 +109,7 @@ class FSVideoPipeline:
         guidance_scale: float | None = None,
         shift: float | None = None,
         solver: SolverName | None = None,
+        refiner_steps: int | None = None,
         generator: torch.Generator | None = None,
         output_type: OutputType = "np",
         callback_on_step_end: StepCallback | None = None,
@@ -105,7 +120,8 @@ class FSVideoPipeline:
         What is None is taken from `self.sampling`.
 
         Args:
-            image: a path, a PIL image, bytes `H W 3` or floats in [-1, 1] `3 H W`; scaled and cropped to fit.
+            image: a path, a PIL image, bytes `H W 3` or floats in [-1, 1] `3 H W`; scaled and cropped to fit. None:
+                what `text_to_image` makes of the prompt.
             prompt: what happens.
             negative_prompt: what guidance leads away from; None: nothing in particular.
             num_frames, height, width: of the video, exactly.
@@ -113,6 +129,8 @@ class FSVideoPipeline:
             guidance_scale: 1 turns guidance off, and halves the work.
             shift: above 1, more of the steps go to high noise.
             solver: 'euler', 'dpmsolver++' or 'unipc', each with its own schedule.
+            refiner_steps: 0 leaves the refiner out, any other number uses it; None uses it for videos nearer to four
+                times the area that `self.sampling` names than to that area.
             generator: on the CPU; the same state gives the same video. None: a fresh one, another video every time.
             output_type: 'np' for a `Clip` of bytes, 'pt' for a `TensorClip` of floats in [-1, 1], 'latent' for the
                 latents that would have been decoded.
@@ -126,6 +144,7 @@ class FSVideoPipeline:
             raise ValueError(f"`output_type` is {output_type!r}; expected one of {', '.join(get_args(OutputType))}")
         request = build_request(
             self.sampling,
+            None if self.refiner is None else self.refiner.refinement,
             prompt=prompt,
             negative_prompt=negative_prompt,
             num_frames=num_frames,
@@ -136,9 +155,10 @@ class FSVideoPipeline:
             guidance_scale=guidance_scale,
             shift=shift,
             solver=solver,
+            refiner_steps=refiner_steps,
         )
-        generator = _checked_generator(generator)
-        sampling = request.sampling
+        generator = checked_generator(generator)
+        sampling, refinement = request.sampling, request.refinement
         method = METHODS[sampling.solver]
         sigmas = method.sigmas(sampling.num_inference_steps, sampling.shift)
         session = None if accelerator is None else accelerator.start(num_steps=sampling.num_inference_steps)
@@ -151,14 +171,18 @@ class FSVideoPipeline:
                 callback_on_step_end(step, video)
 
         with torch.inference_mode():
-            with _stage("load_photo", seconds):
-                picture = fit_photo(load_photo(image), sampling.height, sampling.width)
+            with timed("load_photo", seconds):
+                photo = image if image is not None else self._picture_of(request, generator)
+                picture = fit_photo(load_photo(photo), sampling.height, sampling.width)
                 reference = to_frame(picture).to(self.device, self.dtype)
-            with _stage("encode_prompt", seconds):
+                if refinement is not None:
+                    reference = pad_frame(reference, self.autoencoder.stride)
+            with timed("encode_prompt", seconds):
                 texts = encode_prompt(self.text_encoder, request, device=self.device, dtype=self.dtype)
-            with _stage("encode_reference", seconds):
-                conditions = encode_reference(self.autoencoder, self.image_encoder, reference, texts)
-            with _stage("denoise", seconds):
+            with timed("encode_reference", seconds):
+                first = reference if refinement is None else halve_frame(reference)
+                conditions = encode_reference(self.autoencoder, self.image_encoder, first, texts)
+            with timed("denoise", seconds):
                 num_latent_frames = self.autoencoder.num_latent_frames(sampling.num_frames)
                 noise = draw_noise(conditions, num_latent_frames, self.transformer.config.patch_size, generator)
                 video = denoise(
@@ -171,14 +195,36 @@ class FSVideoPipeline:
                     session=session,
                     on_step_end=after_step,
                 )
+            if refinement is not None:
+                with timed("refine", seconds):
+                    assert self.refiner is not None  # or there would be no refinement
+                    video = refine(
+                        self.refiner,
+                        self.autoencoder,
+                        video,
+                        conditions,
+                        reference,
+                        refinement,
+                        generator=generator,
+                        on_step_end=callback_on_step_end,
+                    )
             if output_type == "latent":
                 return video
-            with _stage("decode", seconds):
-                frames = decode(self.autoencoder, video, reference, sampling.num_frames, session)
+            with timed("decode", seconds):
+                size = sampling.height, sampling.width
+                frames = decode(self.autoencoder, video, reference, sampling.num_frames, session, size=size)
         fps, counts = float(sampling.fps), tuple(latent_frames)
         if output_type == "pt":
             return TensorClip(frames=frames.float(), fps=fps, seconds=seconds, latent_frames=counts)
         return Clip(frames=to_pixels(frames[0]), fps=fps, seconds=seconds, latent_frames=counts)
+
+    def _picture_of(self, request: GenerationRequest, generator: torch.Generator) -> ImageInput:
+        if self.text_to_image is None:
+            raise ValueError(
+                "`image` is None and the pipeline has no `text_to_image`; give a picture, or a pipeline that makes one"
+            )
+        sampling = request.sampling
+        return self.text_to_image(request.prompt, height=sampling.height, width=sampling.width, generator=generator)
 
     @classmethod
     def from_pretrained(
@@ -203,6 +249,7 @@ class FSVideoPipeline:
             transformer=parts.transformer,
             text_encoder=parts.text_encoder,
             image_encoder=parts.image_encoder,
+            refiner=parts.refiner,
             sampling=parts.sampling,
             device=device,
             dtype=dtype,
@@ -215,49 +262,12 @@ class FSVideoPipeline:
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write a new folder in the layout of diffusers, which appears whole or not at all."""
-        parts = pipeline_folder.Parts(
+        parts = Parts(
             autoencoder=self.autoencoder,
             transformer=self.transformer,
             text_encoder=self.text_encoder,
             image_encoder=self.image_encoder,
+            refiner=self.refiner,
             sampling=self.sampling,
         )
         pipeline_folder.save(parts, type(self).__name__, directory)
-
-
-def _check_fit(autoencoder: Autoencoder, transformer: Transformer, image_encoder: ImageEncoder | None) -> None:
-    channels = transformer.config.latent_channels
-    if autoencoder.latent_channels != channels:
-        raise ValueError(
-            f"`autoencoder` has {autoencoder.latent_channels} latent channels and `transformer` {channels}; "
-            "they have to be equal"
-        )
-    image_width = transformer.config.image_width
-    if image_width is None and image_encoder is not None:
-        raise ValueError("`image_encoder` has no effect: `transformer` takes no image tokens (`image_width` is None)")
-    if image_width is not None and image_encoder is None:
-        raise ValueError(f"`image_encoder` is None; `transformer` needs image tokens {image_width} wide")
-
-
-def _checked_generator(generator: torch.Generator | None) -> torch.Generator:
-    if generator is None:
-        generator = torch.Generator()
-        generator.seed()
-    if generator.device.type != "cpu":
-        raise ValueError(
-            f"`generator` is on {generator.device}; expected one on the CPU, so that a seed means the same everywhere"
-        )
-    return generator
-
-
-@contextmanager
-def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Time a stage, log one line, and put its name on what goes wrong in it."""
-    start = perf_counter()
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"in stage `{name}`")
-        raise
-    seconds[name] = perf_counter() - start
-    logger.info("%s: %.2f s", name, seconds[name])

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fastvid_pipelines.types import Step, TextFeatures
+from fastvid_pipelines.types import ImageInput, Step, TextFeatures
 
 
 class Saveable(Protocol):
@@ -48,6 +48,12 @@ class ImageEncoder(Saveable, Protocol):
     """A picture in [-1, 1], of any size, to tokens."""
 
     def encode(self, image: Float[Tensor, "b 3 H W"], /) -> Float[Tensor, "b m e"]: ...
+
+
+class TextToImage(Protocol):
+    """A sentence to a picture of at least roughly this size, as any image pipeline can be wrapped."""
+
+    def __call__(self, prompt: str, /, *, height: int, width: int, generator: torch.Generator) -> ImageInput: ...
 
 
 class AttentionSite(Protocol):
@@ -107,6 +113,35 @@ class Transformer(Saveable, Protocol):
         positions: Float[Tensor, "3 nt nh nw"] | None = None,
         attention: AttentionOp = ...,
     ) -> Float[Tensor, "b c t h w"]: ...
+
+
+class Upsampler(Saveable, Protocol):
+    """Normalised latents to those of a video twice as high and wide."""
+
+    @property
+    def latent_channels(self) -> int: ...
+    def __call__(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b c t h2 w2"]: ...
+
+
+class RefinerConfig(TransformerConfig, Protocol):
+    """A refiner's facts: how errors become its mask, None in a base model."""
+
+    @property
+    def refiner_mask(self) -> object | None: ...
+
+
+class RefinerTransformer(Transformer, Protocol):
+    """A transformer that is shown the photo and upsampled latents."""
+
+    @property
+    def config(self) -> RefinerConfig: ...
+
+    def refiner_condition(
+        self,
+        upsampled: Float[Tensor, "b c t h w"],
+        image_latents: Float[Tensor, "b c 1 h w"],
+        upsampled_image_latents: Float[Tensor, "b c 1 h w"],
+    ) -> Float[Tensor, "b k t h w"]: ...
 
 
 class AcceleratorSession(Protocol):

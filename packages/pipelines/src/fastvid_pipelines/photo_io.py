@@ -16,11 +16,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from fastvid_pipelines.types import SMALLEST_SIDE
+from fastvid_pipelines.types import SMALLEST_SIDE, ImageInput
 
 logger = logging.getLogger(__name__)
-
-ImageInput = str | os.PathLike[str] | Image.Image | UInt8[np.ndarray, "H W 3"] | Float[Tensor, "3 H W"]
 
 DECODING_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError),  # what decoders raise on a damaged file

@@ -2,21 +2,26 @@
 
 import math
 import operator
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 from pydantic import ConfigDict, with_config
 from torch import Tensor
 
+ImageInput = str | os.PathLike[str] | Image.Image | UInt8[np.ndarray, "H W 3"] | Float[Tensor, "3 H W"]
 SolverName = Literal["euler", "dpmsolver++", "unipc"]
+RefinerSolverName = Literal["euler", "renoise"]
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 MOST_FRAMES = 4096
 MOST_PIXELS = 2**31  # frames x height x width
 MOST_STEPS = 1000
+LARGEST_SEED = 2**63 - 1
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -46,13 +51,36 @@ class Sampling:
             raise ValueError(f"`solver` is {self.solver!r}; expected one of {', '.join(get_args(SolverName))}")
 
 
+@with_config(ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """How a pipeline's refiner samples; stored in its model_index.json.
+
+    Attributes:
+        num_inference_steps: few, each of one pass without guidance, at the levels 1, (n - 1)/n, ..., 1/n.
+        shift: of these levels.
+        solver: `euler`, or `renoise`, which puts fresh noise on the clean estimate of every step.
+    """
+
+    num_inference_steps: int
+    shift: float
+    solver: RefinerSolverName
+
+    def __post_init__(self) -> None:
+        check_count("refiner_steps", self.num_inference_steps, 1, MOST_STEPS)
+        check_number("shift", self.shift, 0.01, 100.0)
+        if self.solver not in get_args(RefinerSolverName):
+            raise ValueError(f"`solver` is {self.solver!r}; expected one of {', '.join(get_args(RefinerSolverName))}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What to make: the words, and how to sample."""
+    """What to make: the words, how to sample, and how to refine (None: not at all)."""
 
     prompt: str
     negative_prompt: str
     sampling: Sampling
+    refinement: Refinement | None = None
 
     def __post_init__(self) -> None:
         check_prompt("prompt", self.prompt)
@@ -78,18 +106,38 @@ class Overrides(TypedDict, total=False):
 
 
 def build_request(
-    defaults: Sampling, *, prompt: str, negative_prompt: str | None = None, **overrides: Unpack[Overrides]
+    defaults: Sampling,
+    refinement: Refinement | None = None,
+    *,
+    prompt: str,
+    negative_prompt: str | None = None,
+    refiner_steps: int | None = None,
+    **overrides: Unpack[Overrides],
 ) -> GenerationRequest:
     """The whole request of a call: `defaults` where a value is None, checked.
 
+    Args:
+        defaults: of the pipeline, whose size is that of its base model.
+        refinement: of a pipeline with a refiner.
+        refiner_steps: 0 leaves the refiner out; None takes the pipeline's number where the video is nearer to four
+            times the area of the base model than to that area itself, and leaves the refiner out where it is not.
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value out of range, or steps for a refiner that is not there.
     """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    sampling = replace(defaults, **given)
+    if refiner_steps is not None:
+        check_count("refiner_steps", refiner_steps, 0, MOST_STEPS)
+        if refinement is None:
+            raise ValueError(f"`refiner_steps` is {refiner_steps}, which has no effect: the pipeline has no refiner")
+        refinement = replace(refinement, num_inference_steps=refiner_steps) if refiner_steps else None
+    elif sampling.height * sampling.width <= 2 * defaults.height * defaults.width:
+        refinement = None
     return GenerationRequest(
         prompt=prompt,
         negative_prompt="" if negative_prompt is None else negative_prompt,
-        sampling=replace(defaults, **given),
+        sampling=sampling,
+        refinement=refinement,
     )
 
 

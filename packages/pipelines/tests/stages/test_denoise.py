@@ -82,14 +82,14 @@ def test_one_batch_equals_two_calls(transformer: FakeTransformer) -> None:
     assert given.negative_text is not None
     plain = replace(given, negative_text=None)
     inverse = replace(given, text=given.negative_text, negative_text=None)
-    expected = video.latents
+    expected, condition = video.latents, transformer.first_frame_condition(given.image_latents, 3)
     sigmas = euler_sigmas(4, 3.0)
     for high, low in pairwise(sigmas):
         branches = []
         for branch in (inverse, plain):
             at = LatentVideo(latents=expected, positions=video.positions)
             step = Step(index=0, num_steps=1, sigma=high, next_sigma=low)
-            branches.append(module._Velocity(transformer, at, branch, step, None)(expected))
+            branches.append(module._Velocity(transformer, at, branch, condition, step, None)(expected))
         expected = expected + (low - high) * (branches[0] + 3.0 * (branches[1] - branches[0]))
     torch.testing.assert_close(run(transformer), expected)
 

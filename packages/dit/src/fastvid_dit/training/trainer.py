@@ -65,7 +65,7 @@ class Batch:
     """One step's data, on the model's device. `text` is what the text encoder reads, or its output without one."""
 
     latents: Float[Tensor, "b c t h w"]
-    image_latents: Float[Tensor, "b c 1 h w"]  # the first frame, as the pipeline will encode it
+    condition: Float[Tensor, "b k t h w"]  # as the pipeline will build it: `first_frame_condition`, or a refiner's
     text: Shaped[Tensor, "b l *d"]
     text_mask: Bool[Tensor, "b l"] | None = None
     image_tokens: Float[Tensor, "b m e"] | None = None
@@ -170,9 +170,8 @@ class Trainer:
             shift=config.sigma_shift,
             generator=self.generator,
         ).to(latents.device)
-        condition = self.transformer.first_frame_condition(batch.image_latents, latents.shape[2])
         keep = self._keep(latents.shape[0], config.condition_dropout).to(latents.device)
-        condition = condition * keep[:, None, None, None, None]
+        condition = batch.condition * keep[:, None, None, None, None]
         text, mask = self._drop_text(batch.text, batch.text_mask)
         with torch.autocast(latents.device.type, torch.bfloat16, enabled=config.autocast_bfloat16):
             if self.text_encoder is not None:

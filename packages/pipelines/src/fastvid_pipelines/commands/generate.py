@@ -2,38 +2,32 @@
 
 import json
 import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastvid_pipelines import discovery, pipeline_folder, provenance
 from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_device, parse_dtype
+from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
-from fastvid_pipelines.stages.denoise import StepCallback
 from fastvid_pipelines.types import (
+    LARGEST_SEED,
     LARGEST_SIDE,
     SMALLEST_SIDE,
     GenerationRequest,
-    LatentVideo,
+    Refinement,
     Sampling,
-    Step,
     build_request,
     check_count,
 )
 from fastvid_pipelines.video_io import check_encoder, check_mp4_size, write_mp4
 
-LARGEST_SEED = 2**63 - 1
 FLAGS = {
     "prompt": "--prompt",
     "output": "--output",
@@ -49,6 +43,7 @@ FLAGS = {
     "guidance_scale": "--guidance-scale",
     "shift": "--shift",
     "solver": "--solver",
+    "refiner_steps": "--refiner-steps",
     "device": "--device",
     "dtype": "--dtype",
 }
@@ -83,15 +78,16 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         name = options.accelerate
         accelerator = None if name is None else discovery.find(discovery.ACCELERATORS, name)()
         folder = pipeline_folder.find(options.model or embedded_model(), revision=None, local_files_only=False)
-    full_request = _completed(request, pipeline_folder.read_sampling(folder, FSVideoPipeline.__name__))
+    full_request = _completed(request, *pipeline_folder.read_sampling(folder, FSVideoPipeline.__name__))
     pipeline = FSVideoPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
     loaded = perf_counter()
-    with _progress() as on_step_end:
+    with step_progress() as on_step_end:
         clip = pipeline(
             image=photo,
             prompt=full_request.prompt,
             negative_prompt=full_request.negative_prompt,
             **asdict(full_request.sampling),
+            refiner_steps=request["refiner_steps"],
             generator=torch.Generator().manual_seed(options.seed),
             callback_on_step_end=on_step_end,
             accelerator=accelerator,
@@ -102,7 +98,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         contact_sheet(clip.frames).save(sheet, format="PNG")
         now = perf_counter()
         record = {
-            "command": _repeat(options, full_request),
+            "command": _repeat(options, full_request, request["refiner_steps"]),
             "image": {
                 "path": str(options.image),
                 "sha256": provenance.file_sha256(options.image),
@@ -126,26 +122,13 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _completed(request: dict[str, Any], defaults: Sampling) -> GenerationRequest:
+def _completed(request: dict[str, Any], defaults: Sampling, refinement: Refinement | None) -> GenerationRequest:
     height, width = (
         getattr(defaults, side) if request[side] is None else request[side] for side in ("height", "width")
     )
     with named_as_typed(FLAGS):
         check_mp4_size(height, width, least=SMALLEST_SIDE, most=LARGEST_SIDE)
-        return build_request(defaults, **request)
-
-
-@contextmanager
-def _progress() -> Iterator[StepCallback]:
-    """A bar over the steps on a terminal; elsewhere the log's lines tell."""
-    columns = (TextColumn("denoise"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("denoise", total=None)
-
-        def on_step_end(step: Step, video: LatentVideo) -> None:
-            progress.update(task, completed=step.index + 1, total=step.num_steps)
-
-        yield on_step_end
+        return build_request(defaults, refinement, **request)
 
 
 def _flat(options: Options, request: GenerationRequest) -> dict[str, Any]:
@@ -154,10 +137,11 @@ def _flat(options: Options, request: GenerationRequest) -> dict[str, Any]:
         "negative_prompt": request.negative_prompt,
         "seed": options.seed,
         **asdict(request.sampling),
+        "refinement": None if request.refinement is None else asdict(request.refinement),
     }
 
 
-def _repeat(options: Options, request: GenerationRequest) -> str:
+def _repeat(options: Options, request: GenerationRequest, refiner_steps: int | None) -> str:
     """The command line that makes this video again, with every default written out."""
     values: dict[str, Any] = {
         "prompt": request.prompt,
@@ -167,6 +151,7 @@ def _repeat(options: Options, request: GenerationRequest) -> str:
         "seed": options.seed,
         "negative_prompt": request.negative_prompt or None,
         **asdict(request.sampling),
+        "refiner_steps": refiner_steps if request.refinement is None else request.refinement.num_inference_steps,
         "device": options.device,
         "dtype": options.dtype,
     }

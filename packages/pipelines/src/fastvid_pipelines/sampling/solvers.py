@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -72,6 +73,24 @@ def euler(
 ) -> tuple[Float[Tensor, "b c t h w"], History]:
     """A straight line along the velocity, (latents - denoised) / sigma. Flow matching only."""
     return denoised + (step.next_sigma / step.sigma) * (latents - denoised), history
+
+
+def renoise(generator: torch.Generator) -> Solver:
+    """A solver that forgets where it came from: the clean estimate, with fresh noise at the next level.
+
+    What few-step generators of the SiD kind are trained for; `stochastic_sampling` of FlowMatchEulerDiscreteScheduler.
+
+    Args:
+        generator: on the CPU.
+    """
+
+    def step_to_fresh_noise(
+        latents: Float[Tensor, "b c t h w"], denoised: Float[Tensor, "b c t h w"], step: Step, history: History, /
+    ) -> tuple[Float[Tensor, "b c t h w"], History]:
+        noise = torch.randn(latents.shape, generator=generator, dtype=torch.float32).to(latents)
+        return (1 - step.next_sigma) * denoised + step.next_sigma * noise, history
+
+    return step_to_fresh_noise
 
 
 def dpmsolver(

@@ -17,19 +17,25 @@ def decode(
     reference: Float[Tensor, "b 3 H W"],
     num_frames: int,
     session: AcceleratorSession | None = None,
+    *,
+    size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "b 3 T H W"]:
-    """Frames in [-1, 1], of exactly the wanted number and the size of the reference.
+    """Frames in [-1, 1], of exactly the wanted number and size.
 
     An accelerator that thinned the latents out gets all frames they hold, and restores the rest.
 
+    Args:
+        size: height and width; None: those of the reference.
     Raises:
         NonFiniteError: NaN or infinity in a frame.
         ValueError: the accelerator did not bring back as many frames as were asked for.
     """
-    size = (reference.shape[-2], reference.shape[-1])
     whole = video.latents.shape[2] == autoencoder.num_latent_frames(num_frames)
     frames = autoencoder.decode(
-        video.latents.to(reference.dtype), reference=reference, num_frames=num_frames if whole else None, size=size
+        video.latents.to(reference.dtype),
+        reference=reference,
+        num_frames=num_frames if whole else None,
+        size=(reference.shape[-2], reference.shape[-1]),
     )
     check_finite("decode", frames)
     if session is not None:
@@ -37,7 +43,8 @@ def decode(
         check_finite("finish", frames)
     if frames.shape[2] < num_frames:
         raise ValueError(f"`accelerator` gave {frames.shape[2]} of the {num_frames} frames asked for (`num_frames`)")
-    return frames[:, :, :num_frames]
+    height, width = size or reference.shape[-2:]
+    return frames[:, :, :num_frames, :height, :width]
 
 
 def to_pixels(frames: Float[Tensor, "3 T H W"]) -> UInt8[np.ndarray, "T H W 3"]:

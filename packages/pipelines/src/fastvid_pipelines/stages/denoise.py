@@ -1,6 +1,7 @@
 """Noise to the latents of a video: the transformer, guided, along the noise levels."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,8 @@ from fastvid_pipelines.stages.finite import check_finite
 from fastvid_pipelines.types import Conditions, LatentVideo, Step
 
 StepCallback = Callable[[Step, LatentVideo], None]
+FrameCondition = Callable[[int], Float[Tensor, "b k t h w"]]
+"""Number of latent frames -> what the transformer is shown of them."""
 
 
 def draw_noise(
@@ -23,9 +26,26 @@ def draw_noise(
     b, c, _, h, w = conditions.image_latents.shape
     device = conditions.image_latents.device
     noise = torch.randn((b, c, num_latent_frames, h, w), generator=generator, dtype=torch.float32).to(device)
-    tokens = [-(-size // patch) for size, patch in zip((num_latent_frames, h, w), patch_size, strict=True)]
-    axes = [torch.arange(size, dtype=torch.float32, device=device) for size in tokens]
-    return LatentVideo(latents=noise, positions=torch.stack(torch.meshgrid(*axes, indexing="ij")))
+    return LatentVideo(latents=noise, positions=token_positions(noise, patch_size))
+
+
+def token_positions(latents: Float[Tensor, "b c t h w"], patch_size: tuple[int, int, int]) -> Tensor:
+    """Coordinates (3, nt, nh, nw) of the tokens of whole latents: 0, 1, 2, ... along each axis."""
+    tokens = [-(-size // patch) for size, patch in zip(latents.shape[2:], patch_size, strict=True)]
+    axes = [torch.arange(size, dtype=torch.float32, device=latents.device) for size in tokens]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def checked_generator(generator: torch.Generator | None) -> torch.Generator:
+    """The caller's generator, which has to be on the CPU; a fresh one, seeded at random, where there is none."""
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    if generator.device.type != "cpu":
+        raise ValueError(
+            f"`generator` is on {generator.device}; expected one on the CPU, so that a seed means the same everywhere"
+        )
+    return generator
 
 
 def denoise(  # noqa: PLR0913  # what the loop needs, no more
@@ -36,6 +56,7 @@ def denoise(  # noqa: PLR0913  # what the loop needs, no more
     solver: Solver,
     *,
     guidance_scale: float,
+    frame_condition: FrameCondition | None = None,
     session: AcceleratorSession | None = None,
     on_step_end: StepCallback | None = None,
 ) -> LatentVideo:
@@ -45,17 +66,21 @@ def denoise(  # noqa: PLR0913  # what the loop needs, no more
     number of latent frames, the condition is laid out anew and a multistep solver starts again at first order.
 
     Args:
+        frame_condition: None shows the transformer the photo as first frame, and nothing of the others.
         session: of an accelerator; None runs the transformer as it is.
         on_step_end: called after each step; what it raises ends the run.
     Raises:
         NonFiniteError: NaN or infinity after a step.
     """
     joined = join_branches(conditions)
+    frame_condition = frame_condition or partial(transformer.first_frame_condition, conditions.image_latents)
     history = History()
     for step in steps(sigmas):
         if session is not None:
             session.begin_step(step)
-        velocity = guide(_Velocity(transformer, video, joined, step, session), video.latents, guidance_scale)
+        condition = frame_condition(video.latents.shape[2])
+        predict = _Velocity(transformer, video, joined, condition, step, session)
+        velocity = guide(predict, video.latents, guidance_scale)
         denoised = denoised_from_velocity(video.latents, velocity, step.sigma)
         latents, history = solver(video.latents, denoised, step, history)
         positions = video.positions
@@ -79,11 +104,13 @@ class _Velocity:
         transformer: Transformer,
         video: LatentVideo,
         conditions: Conditions,
+        condition: Float[Tensor, "b k t h w"],
         step: Step,
         session: AcceleratorSession | None,
     ) -> None:
         self.transformer = transformer
-        self.condition = transformer.first_frame_condition(conditions.image_latents, video.latents.shape[2])
+        branches = len(conditions.text.tokens) // len(condition)
+        self.condition = condition.repeat(branches, 1, 1, 1, 1)
         self.conditions = conditions
         self.positions = video.positions
         self.sigma = step.sigma

@@ -51,22 +51,41 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor, first_features: Sequence[Tensor] | None, stream: Stream, noise: Noise) -> Tensor:
         """Frames (b 3 T H W); `first_features` are the encoder's features of frame 0, one per stage, or None."""
-        x = self.conv_in(latents, stream) + repeat(latents, "b c t h w -> b (c g) t h w", g=self.in_repeats)
-        offsets = None if self.place is None else self.place(latents).float()
+        x, offsets = self.start(latents, stream)
         for stage in reversed(range(len(self.stages))):
-            if stage < len(self.ups):
-                x = self.ups[stage](x, stream)
-                if offsets is not None:
-                    time = 2 if stage in self.temporal_stages else 1
-                    offsets = upsample_offsets(offsets, stream, time=time)
-            if first_features is not None and str(stage) in self.injections:
-                injection = self.injections[str(stage)]
-                if offsets is not None and isinstance(injection, DeformableFirstFrameAttention):
-                    x, offsets = injection(x, first_features[stage], offsets)
-                else:
-                    x = injection(x, first_features[stage])
-            for block in self.stages[stage]:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
-                x = block(x, stream, noise)
+            x, offsets = self.run_stage(stage, x, offsets, first_features, stream, noise)
+        return self.finish(x, stream)
+
+    def start(self, latents: Tensor, stream: Stream) -> tuple[Tensor, Tensor | None]:
+        """The features before the last stage, and where the deformable stages start to look."""
+        x = self.conv_in(latents, stream) + repeat(latents, "b c t h w -> b (c g) t h w", g=self.in_repeats)
+        return x, None if self.place is None else self.place(latents).float()
+
+    def run_stage(  # the state that travels through the stages
+        self,
+        stage: int,
+        x: Tensor,
+        offsets: Tensor | None,
+        first_features: Sequence[Tensor] | None,
+        stream: Stream,
+        noise: Noise,
+    ) -> tuple[Tensor, Tensor | None]:
+        if stage < len(self.ups):
+            x = self.ups[stage](x, stream)
+            if offsets is not None:
+                time = 2 if stage in self.temporal_stages else 1
+                offsets = upsample_offsets(offsets, stream, time=time)
+        if first_features is not None and str(stage) in self.injections:
+            injection = self.injections[str(stage)]
+            if offsets is not None and isinstance(injection, DeformableFirstFrameAttention):
+                x, offsets = injection(x, first_features[stage], offsets)
+            else:
+                x = injection(x, first_features[stage])
+        for block in self.stages[stage]:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
+            x = block(x, stream, noise)
+        return x, offsets
+
+    def finish(self, x: Tensor, stream: Stream) -> Tensor:
         frames: Tensor = self.conv_out(functional.relu(self.norm_out(x)), stream)
         return frames
 

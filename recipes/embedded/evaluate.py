@@ -77,7 +77,7 @@ def video_scores(
 ) -> dict[str, dict[str, float]]:
     """Per row name: mean PSNR over visible pixels, how often the motion is the one asked for, and what motion gains.
 
-    The gain over a static video has no meaning where the truth is one, so the still prompt has no static nor gain.
+    The gain over a static video has no meaning where the truth is one, so rows with the still prompt have none.
 
     Args:
         generate: photo (3, H, W) and prompt to frames (3, T, H, W) in [-1, 1].
@@ -88,14 +88,19 @@ def video_scores(
         for name, prompt, motion in prompts(index):
             truth, mask = photos.centred(index, motion, TIMES, SIZE)
             frames = generate(truth[:, 0], prompt)
-            row = rows.setdefault(name, {"psnr": [], "accuracy": []})
+            row = rows.setdefault(name, {"psnr": [], "accuracy": [], "static": []})
             row["psnr"].append(masked_psnr(frames[:, 1:], truth[:, 1:], mask[1:]))
             row["accuracy"].append(100.0 * (nearest_motion(frames, photos, index, motion) == motion))
             if motion != MOTIONS[STILL]:
-                static = masked_psnr(truth[:, :1].expand_as(truth)[:, 1:], truth[:, 1:], mask[1:])
-                row.setdefault("static", []).append(static)
-                row.setdefault("gain", []).append(row["psnr"][-1] - static)
-    return {name: {score: mean(values) for score, values in row.items()} for name, row in rows.items()}
+                row["static"].append(masked_psnr(truth[:, :1].expand_as(truth)[:, 1:], truth[:, 1:], mask[1:]))
+    scores = {}
+    for name, row in rows.items():
+        if len(row["static"]) == len(row["psnr"]):
+            row["gain"] = [model - static for model, static in zip(row["psnr"], row["static"], strict=True)]
+        else:
+            del row["static"]
+        scores[name] = {score: mean(values) for score, values in row.items()}
+    return scores
 
 
 def nearest_motion(frames: Tensor, photos: Photos, index: int, asked: Motion) -> Motion:

@@ -172,10 +172,7 @@ class MotionClips(Dataset[Item]):
 
 
 def train_stage(model: Guided, stage: Stage, data: Path, output: Path, device: str, *, compiled: bool) -> None:
-    """Train `model` in place, from its weights or on from the stage's checkpoint.
-
-    The last weights are the result: where the rate falls to zero, the moving average is behind them.
-    """
+    """Train `model` in place, from its weights or on from the stage's checkpoint."""
     model.autoencoder.decoder.place.requires_grad_(stage.part != "decoder")  # it belongs to what the encoder learned
     dataset = MotionClips(data, stage)
     settings = TrainingSettings(
@@ -184,7 +181,6 @@ def train_stage(model: Guided, stage: Stage, data: Path, output: Path, device: s
         warmup_steps=min(20, stage.steps),
         decay_steps=stage.decay_steps,
         total_steps=stage.steps,
-        ema_decay=0.995,
         save_every=100,
     )
 

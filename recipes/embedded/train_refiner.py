@@ -43,7 +43,6 @@ UPSAMPLING = TrainingSettings(
     warmup_steps=50,
     decay_steps=900,
     total_steps=1200,
-    ema_decay=0.99,
     save_every=200,
 )
 UPSAMPLER_BATCH, REFINER_BATCH = 16, 8

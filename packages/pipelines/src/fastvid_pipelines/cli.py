@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs. Results go to stdout, everything e
 
 import json
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -126,7 +127,7 @@ def refine(  # noqa: PLR0913, PLR0917  # one parameter a flag
 
 
 @app.command()
-def reconstruct(  # one parameter a flag
+def reconstruct(
     video: Annotated[Path, typer.Argument(help="Any video file.")],
     output: Annotated[Path, typer.Argument(help="The mp4 to write; out.json and out.png appear beside it.")],
     model: Model = None,
@@ -158,6 +159,8 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """The entry point of the script."""
+    # Before torch: threads that wait by spinning take ten times as long where another process has one of their cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # lets `finally` remove temporary files
     _log_to_stderr()
     _add_commands()

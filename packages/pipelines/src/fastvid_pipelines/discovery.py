@@ -39,7 +39,8 @@ def find(group: str, name: str) -> Any:
     if not found:
         raise MissingPackageError(f"no {kind} is installed; install one with: pip install {BRINGS[group]}")
     raise ValueError(
-        f"`{kind}` is {name!r}; installed: {', '.join(found)}. More may come with: pip install -U {BRINGS[group]}"
+        f"`{kind}` is {name!r}; installed: {', '.join(map(repr, found))}. "
+        f"More may come with: pip install -U {BRINGS[group]}"
     )
 
 
@@ -47,20 +48,20 @@ def find_class(group: str, library: str, class_name: str) -> Any:
     """The class that a model_index.json names as [library, class]; only what is registered in `group` is eligible.
 
     Raises:
-        MissingPackageError: the library is not installed.
-        CheckpointError: the library is there, but has no such class.
+        MissingPackageError: nothing of this group is installed.
+        CheckpointError: other classes are.
     """
     entries = {(_library(entry), entry.name): entry for entry in entry_points(group=group)}
     if (library, class_name) in entries:
         return entries[library, class_name].load()
     kind = group.removeprefix("fastvid.")
-    present = [".".join(names) for names in sorted(entries)]
-    if library not in {present_library for present_library, _ in entries}:
+    if not entries:
         raise MissingPackageError(
-            f"the pipeline's {kind} is {library}.{class_name}, and no installed package offers it; install it with: "
+            f"the pipeline's {kind} is {library}.{class_name}, and no {kind} is installed; install one with: "
             f"pip install {BRINGS[group]}  (or everything: pip install 'fastvid-pipelines[all]')"
         )
-    raise CheckpointError(f"the pipeline's {kind} is {library}.{class_name}; installed: {', '.join(present)}")
+    present = ", ".join(".".join(names) for names in sorted(entries))
+    raise CheckpointError(f"the pipeline's {kind} is {library}.{class_name}; installed: {present}")
 
 
 def _library(entry: EntryPoint) -> str:

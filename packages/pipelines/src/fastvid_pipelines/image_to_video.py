@@ -10,9 +10,11 @@ from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.interfaces import Accelerator, Autoencoder, ImageEncoder, TextEncoder, TextToImage, Transformer
 from fastvid_pipelines.parts import Parts, Refiner, check_fit
 from fastvid_pipelines.photo_io import fit_photo, load_photo, to_frame
+from fastvid_pipelines.placement import usable_device, usable_dtype
 from fastvid_pipelines.sampling.solvers import METHODS
 from fastvid_pipelines.stages.decode import decode, to_pixels
-from fastvid_pipelines.stages.denoise import StepCallback, checked_generator, denoise, draw_noise
+from fastvid_pipelines.stages.denoise import StepCallback, check_callback, checked_generator, denoise, draw_noise
+from fastvid_pipelines.stages.denoise import start_session
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
 from fastvid_pipelines.stages.refine import halve_frame, pad_frame, refine
@@ -76,7 +78,7 @@ class FSVideoPipeline:
             text_to_image: makes the first frame where a call brings no image; it is not saved with the pipeline.
             device, dtype: where the parts are, and what they compute in.
         Raises:
-            ValueError: parts that do not fit one another.
+            ValueError: parts that do not fit one another, or a device or data type that cannot be used.
         """
         check_fit(autoencoder, transformer, image_encoder, refiner)
         self.autoencoder = autoencoder
@@ -86,8 +88,8 @@ class FSVideoPipeline:
         self.refiner = refiner
         self.sampling = sampling
         self.text_to_image = text_to_image
-        self.device = torch.device(device)
-        self.dtype = dtype
+        self.device = usable_device(device)
+        self.dtype = usable_dtype(dtype)
 
     @overload
     def __call__(self, *, output_type: Literal["np"] = "np", **call: Unpack[Call]) -> Clip: ...
@@ -158,10 +160,11 @@ class FSVideoPipeline:
             refiner_steps=refiner_steps,
         )
         generator = checked_generator(generator)
+        check_callback(callback_on_step_end)
         sampling, refinement = request.sampling, request.refinement
         method = METHODS[sampling.solver]
         sigmas = method.sigmas(sampling.num_inference_steps, sampling.shift)
-        session = None if accelerator is None else accelerator.start(num_steps=sampling.num_inference_steps)
+        session = start_session(accelerator, sampling.num_inference_steps)
         seconds: dict[str, float] = {}
         latent_frames: list[int] = []
 
@@ -241,9 +244,11 @@ class FSVideoPipeline:
         Raises:
             CheckpointError: something in the folder is missing, unknown or damaged.
             MissingPackageError: a part comes from a package that is not installed.
+            ValueError: a device or data type that cannot be used.
         """
+        device, dtype = usable_device(device), usable_dtype(dtype)
         folder = pipeline_folder.find(path_or_repo_id, revision=revision, local_files_only=local_files_only)
-        parts = pipeline_folder.load(folder, cls.__name__, dtype=dtype, device=torch.device(device))
+        parts = pipeline_folder.load(folder, cls.__name__, dtype=dtype, device=device)
         return cls(
             autoencoder=parts.autoencoder,
             transformer=parts.transformer,

@@ -7,7 +7,6 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from fastvid_pipelines.inputs import check_file
 from fastvid_pipelines.types import SMALLEST_SIDE, ImageInput
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def load_photo(image: ImageInput) -> Image.Image:
         ValueError: missing, no picture, damaged, too small or too large, or an array of another shape or range.
     """
     if isinstance(image, str | os.PathLike):
-        picture = _open(Path(image))
+        picture = _open(os.fspath(image))
     elif isinstance(image, Image.Image):
         with _decoding("`image` is a picture of PIL"):
             picture = _decode(image)
@@ -96,10 +96,9 @@ def contact_sheet(frames: UInt8[np.ndarray, "T H W 3"]) -> Image.Image:
     return sheet
 
 
-def _open(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise ValueError(f"`image` is {str(path)!r}: no such file")
-    with _decoding(f"`image` is {str(path)!r}"), Image.open(path) as opened:
+def _open(path: str) -> Image.Image:
+    check_file("image", path)
+    with _decoding(f"`image` is {path!r}"), Image.open(path) as opened:
         return _decode(opened)
 
 
@@ -150,6 +149,8 @@ def _from_tensor(values: Tensor) -> Image.Image:
         raise ValueError(
             f"`image` is a tensor of {values.dtype}, shape {tuple(values.shape)}; expected floating point `3 H W`"
         )
+    if values.is_meta:
+        raise ValueError("`image` is a tensor on the meta device, which holds no numbers; expected cpu or cuda")
     values = values.detach().float().cpu()
     if not values.isfinite().all() or values.abs().max() > 1:
         raise ValueError(f"`image` is a tensor with values from {values.min():g} to {values.max():g}; expected [-1, 1]")

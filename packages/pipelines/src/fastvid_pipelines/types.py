@@ -39,12 +39,17 @@ class Sampling:
     solver: SolverName
 
     def __post_init__(self) -> None:
-        check_count("num_frames", self.num_frames, 1, MOST_FRAMES)
-        check_count("height", self.height, SMALLEST_SIDE, LARGEST_SIDE)
-        check_count("width", self.width, SMALLEST_SIDE, LARGEST_SIDE)
+        for name, least, most in (
+            ("num_frames", 1, MOST_FRAMES),
+            ("height", SMALLEST_SIDE, LARGEST_SIDE),
+            ("width", SMALLEST_SIDE, LARGEST_SIDE),
+            ("num_inference_steps", 1, MOST_STEPS),
+        ):
+            check_count(name, getattr(self, name), least, most)
+            # Python's own: NumPy's small ones overflow in products, and JSON takes none of them.
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
         check_pixels(self.num_frames, self.height, self.width)
         check_number("fps", self.fps, 0.01, 1000.0)
-        check_count("num_inference_steps", self.num_inference_steps, 1, MOST_STEPS)
         check_number("guidance_scale", self.guidance_scale, 1.0, 100.0)
         check_number("shift", self.shift, 0.01, 100.0)
         if self.solver not in get_args(SolverName):
@@ -211,18 +216,19 @@ def check_count(name: str, value: Any, least: int, most: int) -> None:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise ValueError(f"`{name}` is {value!r}; expected a whole number from {least} to {most}")
+        raise ValueError(f"`{name}` is {_shown(value)}; expected a whole number from {least} to {most}")
     if not least <= number <= most:
         nearest = (least, least + 1) if number < least else (most - 1, most)
         raise ValueError(
-            f"`{name}` is {number}; expected {least} to {most} (nearest legal values: {nearest[0]} and {nearest[1]})"
+            f"`{name}` is {_shown(number)}; expected {least} to {most} "
+            f"(nearest legal values: {nearest[0]} and {nearest[1]})"
         )
 
 
 def check_number(name: str, value: Any, least: float, most: float) -> None:
     """Refuse what is not a finite number in [least, most]."""
     if isinstance(value, bool | str) or not _is_real(value) or not math.isfinite(value):
-        raise ValueError(f"`{name}` is {value!r}; expected a number from {least:g} to {most:g}")
+        raise ValueError(f"`{name}` is {_shown(value)}; expected a number from {least:g} to {most:g}")
     if not least <= value <= most:
         nearest = least if value < least else most
         raise ValueError(f"`{name}` is {value:g}; expected {least:g} to {most:g} (nearest legal value: {nearest:g})")
@@ -252,6 +258,13 @@ def check_prompt(name: str, value: Any) -> None:
 def _is_real(value: Any) -> bool:
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
+
+
+def _shown(value: Any) -> str:
+    """`repr`, but for whole numbers with more digits than anybody reads; Python refuses to write the longest."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    return repr(value)

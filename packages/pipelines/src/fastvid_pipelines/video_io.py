@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from jaxtyping import UInt8
 
 from fastvid_pipelines.errors import MissingPackageError
+from fastvid_pipelines.inputs import check_file
 from fastvid_pipelines.outputs import check_writable, staged
 from fastvid_pipelines.types import MOST_FRAMES, MOST_PIXELS, Clip, check_count, check_number
 
@@ -32,7 +33,15 @@ class Video:
 
 
 def save_video(clip: Clip, path: str | os.PathLike[str]) -> None:
-    """Write a clip as mp4; the file appears complete or not at all."""
+    """Write a clip as mp4; the file appears complete or not at all.
+
+    Args:
+        path: with the ending .mp4.
+    Raises:
+        ValueError: another ending, a place where no file can be put, or what `write_mp4` refuses.
+        MissingPackageError, OSError: as of `write_mp4`.
+    """
+    check_mp4_name("path", Path(path))
     check_writable("path", Path(path))
     with staged(Path(path)) as (part,):
         write_mp4(clip.frames, clip.fps, part)
@@ -42,15 +51,13 @@ def write_mp4(frames: UInt8[np.ndarray, "T H W 3"], fps: float, path: Path) -> N
     """H.264, yuv420p, index at the front, exactly these frames at exactly this size.
 
     Raises:
-        ValueError: no frames, an odd height or width, or a frame rate that is none.
+        ValueError: no frames, no bytes `T H W 3`, an odd height or width, or a frame rate that is none.
         MissingPackageError: this PyAV was built without the encoder.
         OSError: the file could not be written whole, as on a full disk.
     """
     check_encoder()
-    check_mp4_size(frames.shape[1], frames.shape[2])
+    _check_frames(frames)
     check_number("fps", fps, 0.01, 1000.0)
-    if not len(frames):
-        raise ValueError("`frames` has no frame; expected at least 1")
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream(CODEC, rate=rate, options={"crf": QUALITY, "preset": "medium"})
@@ -73,6 +80,12 @@ def check_encoder() -> None:
             f"this PyAV was built without the H.264 encoder {CODEC}, which its wheels bring; install it with: "
             "pip install --force-reinstall av"
         )
+
+
+def check_mp4_name(name: str, path: Path) -> None:
+    """Refuse an ending that promises another kind of file."""
+    if path.suffix.lower() != ".mp4":
+        raise ValueError(f"`{name}` is {str(path)!r}; expected a name that ends in .mp4")
 
 
 def check_mp4_size(height: int, width: int, *, least: int = 2, most: int = LARGEST_MP4_SIDE) -> None:
@@ -107,8 +120,7 @@ def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -
     name = os.fspath(path)
     if max_frames is not None:
         check_count("max_frames", max_frames, 1, MOST_FRAMES)
-    if not Path(path).is_file():
-        raise ValueError(f"`video` is {name!r}: no such file")
+    check_file("video", name)
     try:
         with av.open(name) as container:
             if not container.streams.video:
@@ -125,6 +137,16 @@ def read_video(path: str | os.PathLike[str], *, max_frames: int | None = None) -
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"`video` is {name!r}, whose frame rate is {fps:g}; expected 0.01 to 1000")
     return Video(frames=np.stack(frames), fps=fps)
+
+
+def _check_frames(frames: Any) -> None:
+    if not isinstance(frames, np.ndarray):
+        raise ValueError(f"`frames` is of type {type(frames).__name__}; expected an array of uint8, `T H W 3`")
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"`frames` is an array of {frames.dtype}, shape {frames.shape}; expected uint8 `T H W 3`")
+    if not len(frames):
+        raise ValueError("`frames` has no frame; expected at least 1")
+    check_mp4_size(frames.shape[1], frames.shape[2])
 
 
 def _read_frames(name: str, decoded: Iterable[Any]) -> list[UInt8[np.ndarray, "H W 3"]]:

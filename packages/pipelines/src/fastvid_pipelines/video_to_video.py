@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.photo_io import fit_photo, load_photo, to_frame
 from fastvid_pipelines.stages.decode import decode, to_pixels
-from fastvid_pipelines.stages.denoise import StepCallback, checked_generator
+from fastvid_pipelines.stages.denoise import StepCallback, check_callback, checked_generator
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
 from fastvid_pipelines.stages.encode_video import encode_video
@@ -63,6 +63,7 @@ def refine_video(  # noqa: PLR0913  # the names that users of video pipelines kn
     if request.refinement is None:
         raise ValueError("`refiner_steps` is 0; expected at least 1 (nearest legal values: 1 and 2)")
     generator = checked_generator(generator)
+    check_callback(callback_on_step_end)
     seconds: dict[str, float] = {}
     with torch.inference_mode():
         with timed("load_photo", seconds):

@@ -40,7 +40,8 @@ def examine() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **versions},
         "devices": {"cpu": f"{torch.get_num_threads()} threads", **_gpus()},
         "codecs": codecs,
-        "parts": {group: ", ".join(discovery.installed(group)) or "none" for group in groups},
+        # Quoted, for one of them is named 'none'.
+        "parts": {group: ", ".join(map(repr, discovery.installed(group))) or "nothing installed" for group in groups},
         "missing": missing,
         "optional": [
             f"{' or '.join(names)}: {line}" for names, line in OPTIONAL.items() if versions.keys().isdisjoint(names)

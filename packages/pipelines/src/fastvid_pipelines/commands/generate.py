@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from fastvid_pipelines import discovery, pipeline_folder, provenance
-from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_device, parse_dtype
+from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_dtype
 from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.outputs import staged
+from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.types import (
     LARGEST_SEED,
@@ -66,7 +67,8 @@ class Options:
 def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     """Make the video and write the three files; returns what the sidecar holds.
 
-    All flags are checked before the model is read, and nothing is left behind when a stage fails.
+    All flags are checked before the model is read, but for the length of the prompts, which their encoder knows.
+    Nothing is left behind when a stage fails.
     """
     started = perf_counter()
     check_encoder()
@@ -74,14 +76,15 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         files = output_files(options.output, options.image)
         check_count("seed", options.seed, 0, LARGEST_SEED)
         photo = load_photo(options.image)
-        torch_device, torch_dtype = parse_device(options.device), parse_dtype(options.dtype)
+        torch_device, torch_dtype = usable_device(options.device), parse_dtype(options.dtype)
         name = options.accelerate
         accelerator = None if name is None else discovery.find(discovery.ACCELERATORS, name)()
-        folder = pipeline_folder.find(options.model or embedded_model(), revision=None, local_files_only=False)
+        model = embedded_model() if options.model is None else options.model
+        folder = pipeline_folder.find(model, revision=None, local_files_only=False)
     full_request = _completed(request, *pipeline_folder.read_sampling(folder, FSVideoPipeline.__name__))
     pipeline = FSVideoPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
     loaded = perf_counter()
-    with step_progress() as on_step_end:
+    with named_as_typed(FLAGS), step_progress() as on_step_end:
         clip = pipeline(
             image=photo,
             prompt=full_request.prompt,
@@ -106,7 +109,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
                 "height": photo.height,
             },
             "request": _flat(options, full_request),
-            "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": "embedded" if options.model is None else options.model, "fingerprint": provenance.model_fingerprint(folder)},
             "accelerator": {"name": options.accelerate, "latent_frames": list(clip.latent_frames)},
             "output": provenance.output_record(files, clip.frames, clip.fps),
             "seconds": {

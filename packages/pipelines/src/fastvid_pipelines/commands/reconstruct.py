@@ -13,11 +13,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fastvid_pipelines import pipeline_folder, provenance
-from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_device, parse_dtype
+from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_dtype
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.outputs import staged
+from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.photo_io import contact_sheet
 from fastvid_pipelines.stages.decode import to_pixels
 from fastvid_pipelines.stages.finite import check_finite
@@ -41,9 +42,10 @@ def reconstruct(
     check_encoder()
     with named_as_typed(FLAGS):
         files = output_files(output, video)
-        torch_device, torch_dtype = parse_device(device), parse_dtype(dtype)
+        torch_device, torch_dtype = usable_device(device), parse_dtype(dtype)
         source = read_video(video, max_frames=num_frames)
-        folder = pipeline_folder.find(model or embedded_model(), revision=None, local_files_only=False)
+        model_folder = embedded_model() if model is None else model
+        folder = pipeline_folder.find(model_folder, revision=None, local_files_only=False)
     original = _even(source.frames)
     autoencoder = pipeline_folder.load_autoencoder(
         folder, FSVideoPipeline.__name__, dtype=torch_dtype, device=torch_device
@@ -59,7 +61,7 @@ def reconstruct(
         seconds |= {"write": perf_counter() - writing, "total": perf_counter() - started}
         record = {
             "video": {"path": str(video), "sha256": provenance.file_sha256(video), "fps": source.fps},
-            "model": {"name": model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": "embedded" if model is None else model, "fingerprint": provenance.model_fingerprint(folder)},
             "output": provenance.output_record(files, result, source.fps),
             "psnr": _psnr(original, result),
             "compression": original.size / num_latents,

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from fastvid_pipelines import pipeline_folder, provenance
-from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_device, parse_dtype
+from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_dtype
 from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.outputs import staged
+from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.types import LARGEST_SEED, check_count
 from fastvid_pipelines.video_io import check_encoder, read_video, write_mp4
@@ -57,10 +58,11 @@ def refine(options: Options) -> dict[str, Any]:
     with named_as_typed(FLAGS):
         files = output_files(options.output, options.video)
         check_count("seed", options.seed, 0, LARGEST_SEED)
-        device, dtype = parse_device(options.device), parse_dtype(options.dtype)
+        device, dtype = usable_device(options.device), parse_dtype(options.dtype)
         source = read_video(options.video, max_frames=options.num_frames)
         image = None if options.image is None else load_photo(options.image)
-        folder = pipeline_folder.find(options.model or embedded_model(), revision=None, local_files_only=False)
+        model = embedded_model() if options.model is None else options.model
+        folder = pipeline_folder.find(model, revision=None, local_files_only=False)
         pipe = FSVideoPipeline.from_pretrained(folder, dtype=dtype, device=device)
         loaded = perf_counter()
         with step_progress() as on_step_end:
@@ -82,7 +84,7 @@ def refine(options: Options) -> dict[str, Any]:
         record = {
             "video": {"path": str(options.video), "sha256": provenance.file_sha256(options.video), "fps": source.fps},
             "request": {name: value for name, value in asdict(options).items() if not isinstance(value, Path)},
-            "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": "embedded" if options.model is None else options.model, "fingerprint": provenance.model_fingerprint(folder)},
             "output": provenance.output_record(files, clip.frames, clip.fps),
             "seconds": {
                 "load": loaded - started,

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_pipelines.interfaces import AcceleratorSession, Transformer
+from fastvid_pipelines.interfaces import Accelerator, AcceleratorSession, Transformer
 from fastvid_pipelines.sampling.guidance import guide, join_branches
 from fastvid_pipelines.sampling.schedules import Sigmas, steps
 from fastvid_pipelines.sampling.solvers import History, Solver, denoised_from_velocity
@@ -41,11 +41,34 @@ def checked_generator(generator: torch.Generator | None) -> torch.Generator:
     if generator is None:
         generator = torch.Generator()
         generator.seed()
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"`generator` is {generator!r}; expected a torch.Generator, as torch.Generator().manual_seed(0), or None"
+        )
     if generator.device.type != "cpu":
         raise ValueError(
             f"`generator` is on {generator.device}; expected one on the CPU, so that a seed means the same everywhere"
         )
     return generator
+
+
+def check_callback(callback: StepCallback | None) -> None:
+    """Refuse what cannot be called before the first step is made."""
+    if callback is not None and not callable(callback):
+        raise ValueError(f"`callback_on_step_end` is {callback!r}; expected a function of a step and latents, or None")
+
+
+def start_session(accelerator: Accelerator | None, num_steps: int) -> AcceleratorSession | None:
+    """The accelerator at work on one video; None where there is none.
+
+    Raises:
+        ValueError: nothing that can be started; a name and a class are not.
+    """
+    if accelerator is None:
+        return None
+    if isinstance(accelerator, type) or not callable(getattr(accelerator, "start", None)):
+        raise ValueError(f"`accelerator` is {accelerator!r}; expected an object with a method `start`, or None")
+    return accelerator.start(num_steps=num_steps)
 
 
 def denoise(  # noqa: PLR0913  # what the loop needs, no more

@@ -1,6 +1,8 @@
 """What `encode` and `decode` refuse. Values are not looked at: a NaN is the pipeline's to find."""
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,23 +83,35 @@ def tiling_of(
     return Tiling(time=time, height=height, width=width, overlap=overlap)
 
 
-def _whole(name: str, value: int, *, step: int, offset: int) -> int:
+def _whole(name: str, value: Any, *, step: int, offset: int) -> int:
     """(value - offset) / step, which must be whole and, without offset, at least 1."""
     least = offset or step
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (value - offset) % step:
-        if not isinstance(value, int):
-            raise ValueError(f"`{name}` is {value!r}; expected a whole number, {least} or {least + step} for example")
-        below = max(least, value - (value - offset) % step)
+    number = _index(value)
+    if number is None:
+        raise ValueError(f"`{name}` is {value!r}; expected a whole number, {least} or {least + step} for example")
+    if number < least or (number - offset) % step:
+        below = max(least, number - (number - offset) % step)
         raise ValueError(
-            f"`{name}` is {value!r}; expected {offset} + a multiple of {step} "
+            f"`{name}` is {number}; expected {offset} + a multiple of {step} "
             f"(nearest legal values: {below} and {below + step})"
         )
-    return (value - offset) // step
+    return (number - offset) // step
 
 
-def _check_count(name: str, value: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+def _check_count(name: str, value: Any, most: int) -> None:
+    number = _index(value)
+    if number is None or not 1 <= number <= most:
         raise ValueError(f"`{name}` is {value!r}; these latents hold 1 to {most} (nearest legal values: 1 and {most})")
+
+
+def _index(value: Any) -> int | None:
+    """A whole number, of NumPy too, as Python's own; None for anything else, a bool among it."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _check_tensor(name: str, tensor: Tensor, expected: str, *, channels: int) -> None:

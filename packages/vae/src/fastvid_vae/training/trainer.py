@@ -1,4 +1,4 @@
-"""One training loop for every autoencoder: schedule, moving average, checkpoints that resume exactly."""
+"""One training loop for every autoencoder: schedule, checkpoints that resume exactly."""
 
 import json
 import os
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastvid_vae.training.muon import Muon
 
@@ -25,7 +24,6 @@ class TrainingSettings:
         other_rate: of AdamW (betas 0.9, 0.95 as in FSVideo), for everything else.
         warmup_steps, decay_steps: linear up at the start, linear to zero at the end.
         total_steps: steps in all, counted from the first run.
-        ema_decay: of the averaged weights.
         save_every: steps between checkpoints.
     """
 
@@ -34,7 +32,6 @@ class TrainingSettings:
     warmup_steps: int
     decay_steps: int
     total_steps: int
-    ema_decay: float
     save_every: int
 
     def __post_init__(self) -> None:
@@ -44,8 +41,6 @@ class TrainingSettings:
         for name in ("warmup_steps", "decay_steps"):
             if not 0 <= getattr(self, name) <= self.total_steps:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 to `total_steps`, {self.total_steps}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"`ema_decay` is {self.ema_decay}; expected 0 or more and less than 1")
 
     def share(self, step: int) -> float:
         """The share of the learning rates that a step takes, counted from 0."""
@@ -57,7 +52,9 @@ class TrainingSettings:
 class Trainer:
     """Trains `model` on `loss(batch)`, where a batch is whatever the iterator gives for a step.
 
-    The state that resumes is the model, its average, the optimiser and the step; batches are a function of the step,
+    The last weights are the result: where the rate falls to zero, a moving average of them is behind.
+
+    The state that resumes is the model, the optimiser and the step; batches are a function of the step,
     so a run that was killed and resumed equals one that was not.
     """
 
@@ -69,7 +66,6 @@ class Trainer:
         self.settings = settings
         self.checkpoint = checkpoint
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
         kernels, others = split_parameters(model)
         self.optimizers = {
             "kernels": Muon(kernels, lr=settings.kernel_rate),
@@ -110,7 +106,6 @@ class Trainer:
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.model)
         self.step += 1
         return loss.item()
 
@@ -123,7 +118,6 @@ class Trainer:
         """Write the checkpoint under a temporary name, then move it into place."""
         state = {
             "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "step": self.step,
         }
@@ -137,7 +131,6 @@ class Trainer:
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
         self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.step = state["step"]

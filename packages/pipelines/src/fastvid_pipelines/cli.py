@@ -21,7 +21,7 @@ from fastvid_pipelines.errors import NonFiniteError
 
 RUN_TIME, USAGE, MISSING_DEPENDENCY, OUT_OF_MEMORY, TERMINATED, INTERRUPTED = 1, 2, 3, 4, 143, 130
 
-OWN_VERBS = ("generate", "refine", "reconstruct", "doctor")
+OWN_VERBS = ("generate", "refine", "reconstruct", "plan", "doctor")
 
 app = typer.Typer(
     name="fastvid-cli",
@@ -143,6 +143,26 @@ def reconstruct(
         result = run(video=video, output=output, model=model, num_frames=num_frames, device=device, dtype=dtype)
         lost = f"PSNR {result['psnr']:.2f} dB at {result['compression']:.0f} times fewer numbers"
         _print(result, as_json, f"{_made(result)}\n{lost}")
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="Name of a full-size model.")] = "fsvideo-14b",
+    height: Annotated[int, typer.Option(help="Height in pixels.")] = 720,
+    width: Annotated[int, typer.Option(help="Width in pixels.")] = 1280,
+    num_frames: Annotated[int, typer.Option(help="Frames of the video.")] = 121,
+    steps: Annotated[int, typer.Option(help="Steps of the base model, two passes each.")] = 30,
+    refiner_steps: Annotated[int, typer.Option(help="Steps of the refiner, one pass each.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Say what a video would cost on a full-size model: tokens, operations, memory. Nothing is allocated."""
+    with _exit_codes(as_json):
+        from fastvid_pipelines.commands import plan as planning
+
+        report = planning.plan(
+            model, num_frames=num_frames, height=height, width=width, steps=steps, refiner_steps=refiner_steps
+        )
+        _print(report, as_json, planning.table(report))
 
 
 @app.command()

@@ -8,6 +8,8 @@ from fastvid_pipelines.errors import CheckpointError, MissingPackageError
 AUTOENCODERS = "fastvid.autoencoder"
 TRANSFORMERS = "fastvid.transformer"
 UPSAMPLERS = "fastvid.upsampler"
+TRANSFORMER_COSTS = "fastvid.transformer_cost"
+AUTOENCODER_COSTS = "fastvid.autoencoder_cost"
 ACCELERATORS = "fastvid.accelerator"
 COMMANDS = "fastvid.command"
 
@@ -15,6 +17,8 @@ BRINGS = {
     AUTOENCODERS: "fastvid-vae",
     TRANSFORMERS: "fastvid-dit",
     UPSAMPLERS: "fastvid-vae",
+    TRANSFORMER_COSTS: "fastvid-dit",
+    AUTOENCODER_COSTS: "fastvid-vae",
     ACCELERATORS: "fastvid-accel",
     COMMANDS: "fastvid-export",
 }

@@ -69,6 +69,18 @@ def test_reconstruct_takes_what_generate_made(model: Path, tmp_path: Path) -> No
     assert json.loads(result.stdout)["output"]["num_frames"] == SAMPLING.num_frames
 
 
+def test_sizes_may_be_numbers_of_numpy(model: Path) -> None:
+    pipeline = FSVideoPipeline.from_pretrained(model)
+
+    def frames(number: Callable[[int], int]) -> np.ndarray:
+        generator = torch.Generator().manual_seed(0)
+        size = {"num_frames": number(3), "height": number(30), "width": number(34)}
+        return pipeline(image=PHOTO, prompt="holds still", generator=generator, **size).frames
+
+    assert frames(np.int64).shape == (3, 30, 34, 3)
+    assert (frames(np.uint8) == frames(int)).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -140,7 +140,10 @@ BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [
     (("--dtype", "int8"), "`--dtype` is 'int8'; expected one of float32, bfloat16, float16"),
     (("--negative-prompt", "x", "--guidance-scale", 1), "at `--guidance-scale` 1; raise `--guidance-scale` above 1"),
     (("--output", "out.avi"), "`--output` is 'out.avi'; expected a name that ends in .mp4"),
+    (("--output", "x" * 252 + ".mp4"), "File name too long"),
     (("--model", "/nowhere"), "`--model` is '/nowhere': no such folder"),
+    (("--model", ""), "`--model` is ''; expected a folder"),
+    (("--model", "x" * 300), "no such folder"),
 ]
 
 
@@ -159,7 +162,15 @@ def test_bad_flags_exit_with_2_before_the_model_is_read_and_leave_no_file(
     assert answer["exit_code"] == 2
 
 
-@pytest.mark.parametrize("kind", ["missing", "text", "1x1", "cut"])
+def test_a_prompt_too_long_is_named_as_it_was_typed(generate: Run) -> None:
+    outcome = generate("--prompt", "x" * 65)
+    assert outcome.code == cli.USAGE
+    assert "`--prompt` 'xxx" in outcome.err
+    assert "has 65 bytes" in outcome.err
+    assert outcome.new == []
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "1x1", "cut", "long", "folder"])
 def test_bad_photos_exit_with_2_and_leave_no_file(generate: Run, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "bad.jpg"
     if kind == "text":
@@ -169,6 +180,10 @@ def test_bad_photos_exit_with_2_and_leave_no_file(generate: Run, tmp_path: Path,
     elif kind == "cut":
         Image.effect_noise((99, 99), 50).save(path)
         path.write_bytes(path.read_bytes()[:700])
+    elif kind == "long":
+        path = tmp_path / ("x" * 300)
+    elif kind == "folder":
+        path = tmp_path
     outcome = generate(image=path)
     assert outcome.code == cli.USAGE
     assert "`image` is" in outcome.err
@@ -344,7 +359,9 @@ def test_reconstruct_takes_the_first_frames_and_crops_odd_sizes(
         ("missing.mp4", (), "no such file"),
         ("photo.png", ("--num-frames", 0), "`--num-frames` is 0"),
         ("photo.png", ("--dtype", "int8"), "`--dtype` is 'int8'"),
-        ("model", (), "no such file"),
+        ("model", (), "which is a folder; expected a file"),
+        ("x" * 300, (), "`video` is"),
+        ("photo.png", ("--model", ""), "`--model` is ''"),
     ],
 )
 def test_bad_videos_exit_with_2(

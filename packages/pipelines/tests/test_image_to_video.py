@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastvid_pipelines import embedded
+from fastvid_pipelines import embedded, pipeline_folder
 from fastvid_pipelines.errors import GenerationCancelled, NonFiniteError
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.stages.decode import to_pixels
@@ -149,6 +149,12 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"negative_prompt": "blur", "guidance_scale": 1}, "`negative_prompt` is 'blur', which has no effect"),
     ({"image": "nowhere.jpg"}, "`image` is 'nowhere.jpg': no such file"),
     ({"image": Image.new("RGB", (1, 1))}, "`image` is 1x1 pixels"),
+    ({"image": torch.zeros(3, 32, 32, device="meta")}, "`image` is a tensor on the meta device"),
+    ({"fps": 10**400}, "`fps` is a number of 1329 bits; expected a number from"),
+    ({"generator": 42}, r"`generator` is 42; expected a torch\.Generator"),
+    ({"callback_on_step_end": "x"}, "`callback_on_step_end` is 'x'; expected a function"),
+    ({"accelerator": "none"}, "`accelerator` is 'none'; expected an object with a method `start`"),
+    ({"accelerator": FakeAccelerator}, "`accelerator` is <class .*; expected an object with a method `start`"),
 ]
 
 
@@ -162,7 +168,7 @@ def test_bad_calls_are_refused_before_the_transformer_runs(
 
 
 def test_a_generator_elsewhere_is_refused(make: Callable[..., Clip]) -> None:
-    class Elsewhere:
+    class Elsewhere(torch.Generator):
         device = torch.device("cuda", 0)
 
     with pytest.raises(ValueError, match="`generator` is on cuda:0; expected one on the CPU"):
@@ -224,6 +230,41 @@ def test_in_low_precision_the_video_stays_close(photo: Path) -> None:
         )
         clips.append(pipeline(image=photo, prompt="pan left", generator=seeded()).frames.astype(int))
     assert 0 < np.abs(clips[0] - clips[1]).mean() < 4
+
+
+BAD_PLACES: list[tuple[dict[str, Any], str]] = [
+    (
+        {"dtype": torch.int32},
+        r"`dtype` is torch\.int32; expected one of torch\.float32, torch\.bfloat16, torch\.float16",
+    ),
+    ({"dtype": torch.complex64}, "`dtype` is torch.complex64"),
+    ({"dtype": torch.float8_e4m3fn}, "`dtype` is torch.float8_e4m3fn"),
+    ({"dtype": torch.float64}, "`dtype` is torch.float64"),
+    ({"dtype": "float16"}, "`dtype` is 'float16'"),
+    ({"device": "tpu"}, "`device` is 'tpu', which cannot be used here; available: cpu"),
+    ({"device": "hpu"}, "`device` is 'hpu'"),
+    ({"device": 3.5}, "`device` is '3.5'"),
+    ({"device": "meta"}, "`device` is 'meta', which holds no numbers"),
+]
+
+
+@pytest.mark.parametrize(("place", "message"), BAD_PLACES)
+def test_what_cannot_be_computed_in_is_refused_before_anything_is_read(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, place: dict[str, Any], message: str
+) -> None:
+    monkeypatch.delattr(pipeline_folder, "load")
+    with pytest.raises(ValueError, match=message):
+        FSVideoPipeline.from_pretrained(saved, **place)
+    monkeypatch.setattr(embedded, "embedded_folder", lambda: saved)
+    with pytest.raises(ValueError, match=message):
+        FSVideoPipeline.default(**place)
+    parts = {
+        "autoencoder": FakeAutoencoder(),
+        "transformer": FakeTransformer(FakeTransformerConfig()),
+        "text_encoder": build_text_encoder(),
+    }
+    with pytest.raises(ValueError, match=message):
+        FSVideoPipeline(**parts, sampling=SAMPLING, **place)
 
 
 def test_default_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,16 @@ def test_bad_places_are_refused(tmp_path: Path, place: str, message: str) -> Non
         check_writable("output", tmp_path / place)
 
 
+@pytest.mark.parametrize("length", [256, 250])
+def test_a_name_too_long_for_the_file_or_for_its_temporary_name_is_refused(tmp_path: Path, length: int) -> None:
+    with pytest.raises(ValueError, match=r"`output` is '.*': File name too long"):
+        check_writable("output", tmp_path / ("x" * length))
+    longest = tmp_path / ("x" * 241)
+    check_writable("output", longest)
+    with staged(longest) as (part,):
+        part.write_text("a")
+
+
 def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match="not writable"):

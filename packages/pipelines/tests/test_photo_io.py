@@ -1,3 +1,5 @@
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     cut = folder / "cut.jpg"
     picture(200, 300).save(cut)
     cut.write_bytes(cut.read_bytes()[:900])
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
     one = folder / "one.png"
     Image.new("RGB", (1, 1)).save(one)
     strip = folder / "strip.png"
@@ -116,7 +120,10 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     picture().save(exif, exif=b"Exif\0\0II*\0")  # ends where its first offset should stand
     return {
         "missing": (folder / "nowhere.jpg", "no such file"),
-        "folder": (folder, "no such file"),
+        "folder": (folder, "which is a folder; expected a file"),
+        "pipe": (pipe, "which is a pipe, a socket or a device; expected a file"),
+        "below a file": (text / "photo.jpg", "no such file"),
+        "too long": (folder / ("x" * 300), "File name too long"),
         "text": (text, "no picture that can be read"),
         "empty": (empty, "no picture that can be read"),
         "cut": (cut, "damaged or cut off"),
@@ -127,11 +134,22 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "text", "empty", "cut", "1x1", "strip", "floating", "exif"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("missing", "folder", "pipe", "below a file", "too long"),
+        *("text", "empty", "cut", "1x1", "strip", "floating", "exif"),
+    ],
+)
 def test_bad_files_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     path, message = bad_files(tmp_path)[kind]
     with pytest.raises(ValueError, match=f"^`image` .*{message}|^{message}"):
         load_photo(path)
+
+
+def test_no_name_at_all_is_shown_as_it_was_given() -> None:
+    with pytest.raises(ValueError, match="`image` is '': no such file"):
+        load_photo("")
 
 
 @pytest.mark.parametrize("kind", ["cut", "exif"])
@@ -146,8 +164,10 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(
     photo: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(ValueError, match=r"`image` is .*too many pixels"):
-        load_photo(photo)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pytest makes errors of all warnings, a user's Python of none
+        with pytest.raises(ValueError, match=r"`image` is .*too many pixels"):
+            load_photo(photo)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,12 @@ def test_a_folder_without_index_or_part_is_refused(saved: Path) -> None:
         FSVideoPipeline.from_pretrained(saved)
 
 
+@pytest.mark.parametrize("place", [None, b"x", 7, "", "no/such/folder", "x" * 300])
+def test_what_is_no_folder_is_refused_by_name(place: Any) -> None:
+    with pytest.raises(CheckpointError, match=f"`path_or_repo_id` is {place!r}[:;] "):
+        FSVideoPipeline.from_pretrained(place)
+
+
 def test_a_missing_package_is_named_with_its_install_line(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(discovery, "entry_points", lambda group: [])

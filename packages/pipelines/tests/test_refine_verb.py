@@ -65,6 +65,7 @@ def test_seeds_and_steps_count(refine: Run) -> None:
         (("--seed", -1), "`--seed` is -1"),
         (("--image", "missing.png"), "`--image` is 'missing.png': no such file"),
         (("--num-frames", 0), "`--num-frames` is 0"),
+        (("--model", ""), "`--model` is ''; expected a folder"),
     ],
 )
 def test_refused_with_nothing_written(refine: Run, words: tuple[object, ...], message: str) -> None:

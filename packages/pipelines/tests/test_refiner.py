@@ -149,12 +149,15 @@ def test_a_video_that_is_there_already(refining: FSVideoPipeline) -> None:
         ({"refiner_steps": 0}, "`refiner_steps` is 0; expected at least 1"),
         ({"fps": 0.0}, "`fps` is 0"),
         ({"image": "missing.jpg"}, "`image` is 'missing.jpg': no such file"),
+        ({"generator": 42}, "`generator` is 42; expected a torch.Generator"),
+        ({"callback_on_step_end": "x"}, "`callback_on_step_end` is 'x'; expected a function"),
     ],
 )
 def test_a_video_that_cannot_be_refined(refining: FSVideoPipeline, changes: dict[str, Any], message: str) -> None:
     given = {"video": np.zeros((2, 32, 32, 3), np.uint8), "prompt": "pan left", "fps": 8.0} | changes
     with pytest.raises(ValueError, match=message):
         refine_video(refining, **given)
+    assert base_and_refiner_calls(refining)[1] == []
 
 
 def test_without_a_refiner_nothing_can_be_refined(pipeline: FSVideoPipeline, photo: Path) -> None:

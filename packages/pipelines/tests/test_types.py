@@ -49,6 +49,19 @@ def test_ones_primes_and_whole_numbers_of_other_libraries_are_legal(name: str, v
     assert getattr(replace(SAMPLING, **{name: value}), name) == value
 
 
+def test_whole_numbers_become_pythons_own() -> None:
+    """NumPy's small ones overflow in frames x height x width, and JSON takes none of them."""
+    sampling = replace(SAMPLING, num_frames=np.uint8(200), height=np.int16(128), width=np.int64(128))
+    assert [type(number) for number in (sampling.num_frames, sampling.height, sampling.width)] == [int] * 3
+
+
+@pytest.mark.parametrize("name", [*COUNTS, *NUMBERS])
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_too_long_to_be_written_is_refused_by_name(name: str, digits: int) -> None:
+    with pytest.raises(ValueError, match=rf"`{name}` is a number of \d+ bits; expected"):
+        replace(SAMPLING, **{name: 10**digits})
+
+
 def test_a_video_that_no_machine_holds_is_refused() -> None:
     with pytest.raises(ValueError, match=rf"at most {MOST_PIXELS}, at this size at most 32 frames"):
         replace(SAMPLING, num_frames=4096, height=8192, width=8192)

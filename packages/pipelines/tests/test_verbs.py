@@ -25,6 +25,14 @@ def test_doctor_names_what_is_missing_with_the_line_that_installs_it(tmp_path: P
         assert (package in report["versions"]) != (f"{package}: pip install {package}" in report["missing"])
 
 
+def test_doctor_tells_a_part_named_none_from_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [EntryPoint("none", "a:b", cli.discovery.ACCELERATORS)]
+    monkeypatch.setattr(cli.discovery, "entry_points", lambda group: [entry for entry in found if entry.group == group])
+    lines = Outcome(tmp_path, "doctor").out.splitlines()
+    assert "  fastvid.accelerator: 'none'" in lines
+    assert "  fastvid.transformer: nothing installed" in lines
+
+
 @pytest.mark.parametrize(
     ("present", "listed"),
     [((), True), (("onnxruntime",), False), (("onnxruntime-gpu",), False)],

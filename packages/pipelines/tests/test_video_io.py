@@ -5,6 +5,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from fastvid_pipelines import video_io
 from fastvid_pipelines.errors import MissingPackageError
 from fastvid_pipelines.types import Clip
@@ -104,21 +105,41 @@ def test_sizes_that_the_format_cannot_hold_are_refused(height: int, width: int, 
     [
         (moving(2, 15, 16), 8.0, "`height` is 15"),
         (np.zeros((0, 16, 16, 3), dtype=np.uint8), 8.0, "`frames` has no frame"),
+        (np.zeros((2, 16, 16, 3)), 8.0, r"`frames` is an array of float64, shape .*; expected uint8 `T H W 3`"),
+        (np.zeros((16, 16, 3), dtype=np.uint8), 8.0, r"`frames` is .*, shape \(16, 16, 3\); expected uint8 `T H W 3`"),
+        (np.zeros((2, 16, 16, 4), dtype=np.uint8), 8.0, r"`frames` is .*, shape \(2, 16, 16, 4\); expected"),
+        (torch.zeros(2, 16, 16, 3, dtype=torch.uint8), 8.0, "`frames` is of type Tensor; expected an array of uint8"),
         (moving(2, 16, 16), 0.0, "`fps` is 0"),
         (moving(2, 16, 16), float("nan"), "`fps` is nan"),
         (moving(2, 16, 16), -3, "`fps` is -3"),
     ],
 )
-def test_what_cannot_be_written_leaves_no_file(tmp_path: Path, frames: np.ndarray, fps: float, message: str) -> None:
+def test_what_cannot_be_written_leaves_no_file(tmp_path: Path, frames: Any, fps: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         save_video(clip(frames, fps), tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["missing/out.mp4", "."])
+@pytest.mark.parametrize("place", ["missing/out.mp4", "folder.mp4"])
 def test_a_place_that_is_none_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(ValueError, match=r"`path` is .*folder"):
         save_video(clip(moving()), tmp_path / place)
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a", "a.mp4.gif"])
+def test_an_ending_of_another_kind_of_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"`path` is .*{name}'; expected a name that ends in .mp4"):
+        save_video(clip(moving()), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_says_by_which_matrix_its_colours_were_made(tmp_path: Path) -> None:
+    """Without it players take that of HDTV for large pictures, and greens turn."""
+    save_video(clip(moving()), tmp_path / "out.MP4")
+    with av.open(str(tmp_path / "out.MP4")) as container:
+        stream = container.streams.video[0].codec_context
+        assert (stream.colorspace, stream.color_primaries, stream.color_trc) == (6, 6, 6)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])

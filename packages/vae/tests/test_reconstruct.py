@@ -72,6 +72,10 @@ def test_scores_are_those_of_the_whole_clip(
 ) -> None:
     """In chunks or not, with the first frame as reference, the numbers are those of `encode` and `decode`."""
     model = build(scale=0.05, decoder_mode=mode)
+    for weight in model.decoder.injections.parameters():
+        weight.mul_(10)  # so that another frame as reference moves the scores
+    for weight in model.decoder.conv_out.parameters():
+        weight.mul_(20)
     result = reconstruct(model, source, tmp_path / "out.mp4")
     frames = torch.from_numpy(read(source)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     decoded = model.decode(model.encode(frames), reference=frames[:, :, 0], num_frames=38).clamp(-1, 1)

@@ -43,7 +43,9 @@ def find_folder(
 ) -> Path:
     """The local folder that holds `file`: the path itself, or a copy of a repository of the hub."""
     if not isinstance(path_or_repo_id, str | os.PathLike) or path_or_repo_id == "":
-        raise CheckpointError(f"`path_or_repo_id` is {path_or_repo_id!r}; expected a folder or a repository (owner/name)")
+        raise CheckpointError(
+            f"`path_or_repo_id` is {path_or_repo_id!r}; expected a folder or a repository (owner/name)"
+        )
     path = Path(path_or_repo_id)
     name = os.fspath(path_or_repo_id)
     if not os.path.exists(path):  # of a name that is too long, Path.exists raises

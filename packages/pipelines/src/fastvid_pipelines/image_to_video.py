@@ -13,8 +13,14 @@ from fastvid_pipelines.photo_io import fit_photo, load_photo, to_frame
 from fastvid_pipelines.placement import usable_device, usable_dtype
 from fastvid_pipelines.sampling.solvers import METHODS
 from fastvid_pipelines.stages.decode import decode, to_pixels
-from fastvid_pipelines.stages.denoise import StepCallback, check_callback, checked_generator, denoise, draw_noise
-from fastvid_pipelines.stages.denoise import start_session
+from fastvid_pipelines.stages.denoise import (
+    StepCallback,
+    check_callback,
+    checked_generator,
+    denoise,
+    draw_noise,
+    start_session,
+)
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
 from fastvid_pipelines.stages.refine import halve_frame, pad_frame, refine

@@ -26,7 +26,7 @@ def usable_device(device: Any) -> torch.device:
     return parsed
 
 
-def usable_dtype(dtype: Any) -> torch.dtype:
+def usable_dtype(dtype: object) -> torch.dtype:
     """A data type that the parts compute in.
 
     Raises:

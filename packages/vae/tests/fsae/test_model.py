@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from fastvid_vae import FSAE
@@ -126,6 +127,11 @@ def test_decode_arguments_that_are_refused(
         arguments: dict[str, object] = {"latents": torch.zeros(LATENTS), **changes}
         with pytest.raises(ValueError, match=message):
             build(decoder_mode=mode).decode(arguments.pop("latents"), **arguments)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_numpy_are_numbers(build: Callable[..., FSAE]) -> None:
+    decoded = build().decode(torch.zeros(LATENTS), num_frames=np.int64(3), size=(np.int64(15), np.int32(16)))
+    assert decoded.shape == (1, 3, 3, 15, 16)
 
 
 def test_a_reference_needs_injection(build: Callable[..., FSAE]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from fastvid_vae import FSAE
@@ -111,6 +112,8 @@ def test_nothing_stays_on_the_model(build: Callable[..., FSAE], video: Callable[
         ({"spatial": 0}, r"`spatial` is 0; .*nearest legal values: 8 and 16"),
         ({"spatial": (16, -8)}, r"`spatial` is -8"),
         ({"spatial": 16.0}, r"`spatial` is 16.0; expected a whole number"),
+        ({"temporal": True}, r"`temporal` is True; expected a whole number"),
+        ({"spatial": np.int64(20)}, r"`spatial` is 20; expected 0 \+ a multiple of 8"),
         ({"spatial": (16, 16, 16)}, r"`spatial` is \(16, 16, 16\)"),
         ({"temporal": 8}, r"`temporal` is 8; expected 1 \+ a multiple of 4 \(nearest legal values: 5 and 9\)"),
         ({"temporal": 0}, r"`temporal` is 0; .*nearest legal values: 1 and 5"),

@@ -15,8 +15,8 @@ from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.outputs import staged
-from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
+from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.types import (
     LARGEST_SEED,
     LARGEST_SIDE,
@@ -109,7 +109,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
                 "height": photo.height,
             },
             "request": _flat(options, full_request),
-            "model": {"name": "embedded" if options.model is None else options.model, "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
             "accelerator": {"name": options.accelerate, "latent_frames": list(clip.latent_frames)},
             "output": provenance.output_record(files, clip.frames, clip.fps),
             "seconds": {

@@ -18,8 +18,8 @@ from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.outputs import staged
-from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.photo_io import contact_sheet
+from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.stages.decode import to_pixels
 from fastvid_pipelines.stages.finite import check_finite
 from fastvid_pipelines.video_io import check_encoder, read_video, write_mp4
@@ -61,7 +61,7 @@ def reconstruct(
         seconds |= {"write": perf_counter() - writing, "total": perf_counter() - started}
         record = {
             "video": {"path": str(video), "sha256": provenance.file_sha256(video), "fps": source.fps},
-            "model": {"name": "embedded" if model is None else model, "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
             "output": provenance.output_record(files, result, source.fps),
             "psnr": _psnr(original, result),
             "compression": original.size / num_latents,

@@ -14,8 +14,8 @@ from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.outputs import staged
-from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
+from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.types import LARGEST_SEED, check_count
 from fastvid_pipelines.video_io import check_encoder, read_video, write_mp4
 from fastvid_pipelines.video_to_video import refine_video
@@ -84,7 +84,7 @@ def refine(options: Options) -> dict[str, Any]:
         record = {
             "video": {"path": str(options.video), "sha256": provenance.file_sha256(options.video), "fps": source.fps},
             "request": {name: value for name, value in asdict(options).items() if not isinstance(value, Path)},
-            "model": {"name": "embedded" if options.model is None else options.model, "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
             "output": provenance.output_record(files, clip.frames, clip.fps),
             "seconds": {
                 "load": loaded - started,

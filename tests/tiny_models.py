@@ -1,11 +1,19 @@
 """Models that take no time, with random weights, for the tests that span packages."""
 
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from fastvid_dit import FSVideoDiT, FSVideoDiTConfig
-from fastvid_pipelines import ByteTextEncoder, ByteTextEncoderConfig, FSVideoPipeline, Sampling
-from fastvid_vae import FSAE, FSAEConfig
+from fastvid_dit import FSVideoDiT, FSVideoDiTConfig, RefinerMask
+from fastvid_pipelines import (
+    ByteTextEncoder,
+    ByteTextEncoderConfig,
+    FSVideoPipeline,
+    Refinement,
+    Refiner,
+    Sampling,
+)
+from fastvid_vae import FSAE, FSAEConfig, LatentUpsampler, LatentUpsamplerConfig
 from torch import nn
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -45,6 +53,9 @@ TRANSFORMER = FSVideoDiTConfig(
     memory_norm="post",
 )
 
+UPSAMPLER = LatentUpsamplerConfig(latent_channels=4, width=8, num_blocks=1)
+REFINER = replace(TRANSFORMER, refiner_mask=RefinerMask(error_low=0.1, error_high=0.9))
+
 TEXT_ENCODER = ByteTextEncoderConfig(width=16, num_layers=1, num_heads=2, max_bytes=96)
 
 SAMPLING = Sampling(
@@ -69,11 +80,20 @@ def randomised(model: Model, seed: int = 0) -> Model:
     return model.eval().requires_grad_(False)
 
 
-def tiny_pipeline() -> FSVideoPipeline:
+def tiny_pipeline(*, refining: bool = False) -> FSVideoPipeline:
     """A whole pipeline whose videos mean nothing."""
     return FSVideoPipeline(
         autoencoder=randomised(FSAE(AUTOENCODER)),
         transformer=randomised(FSVideoDiT(TRANSFORMER)),
         text_encoder=randomised(ByteTextEncoder(TEXT_ENCODER)),
+        refiner=tiny_refiner() if refining else None,
         sampling=SAMPLING,
+    )
+
+
+def tiny_refiner() -> Refiner:
+    return Refiner(
+        upsampler=randomised(LatentUpsampler(UPSAMPLER)),
+        transformer=randomised(FSVideoDiT(REFINER), seed=1),
+        refinement=Refinement(num_inference_steps=2, shift=3.0, solver="euler"),
     )

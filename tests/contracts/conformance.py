@@ -3,10 +3,13 @@
 import fastvid_accel
 import fastvid_accel.interfaces as accel
 import fastvid_dit as dit
+import fastvid_dit.cost as fastvid_dit_cost
 import fastvid_export.interfaces as export
 import fastvid_pipelines
+import fastvid_pipelines.commands.plan as planning
 import fastvid_pipelines.interfaces as pipelines
 import fastvid_vae
+import fastvid_vae.cost
 
 # accel, for whoever runs the denoising loop
 accelerator: accel.Accelerator = fastvid_accel.NoAcceleration()
@@ -20,8 +23,14 @@ site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1,
 # models and accelerators, for pipelines
 autoencoder: pipelines.Autoencoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
 transformer: pipelines.Transformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
+upsampler: pipelines.Upsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
+refiner: pipelines.RefinerTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 none: pipelines.Accelerator = fastvid_accel.NoAcceleration()
 several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
+
+# costs, for the plan
+denoising: planning.TransformerCost = fastvid_dit_cost.fsvideo_14b((1, 1, 1))
+decoding: planning.AutoencoderCost = fastvid_vae.cost.fsvideo_14b((1, 64, 64))
 
 # the steps of pipelines, as accel reads them
 step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_sigma=0.0)

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from fastvid_dit import FSVideoDiT
 from fastvid_pipelines import ByteTextEncoder, LatentVideo
-from fastvid_vae import FSAE
+from fastvid_vae import FSAE, LatentUpsampler
 from fastvid_vae.fsae.config import DecoderMode
 from torch import Tensor
 
-from ..tiny_models import AUTOENCODER, TEXT_ENCODER, TRANSFORMER, randomised, tiny_pipeline
+from ..tiny_models import AUTOENCODER, TEXT_ENCODER, TRANSFORMER, UPSAMPLER, randomised, tiny_pipeline
 
 
 def draw(*shape: int) -> Tensor:
@@ -38,10 +38,18 @@ def text_tokens() -> Tensor:
     return randomised(ByteTextEncoder(TEXT_ENCODER)).encode(["the camera pans left", "Zoom in"]).tokens
 
 
-def pipeline_latents() -> Tensor:
+def upsampled() -> Tensor:
+    latents: Tensor = randomised(LatentUpsampler(UPSAMPLER))(draw(1, 4, 3, 2, 3))
+    return latents
+
+
+def pipeline_latents(*, refined: bool = False) -> Tensor:
     photo = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
     generator = torch.Generator().manual_seed(3)
-    video = tiny_pipeline()(image=photo, prompt="the camera tilts up", generator=generator, output_type="latent")
+    steps = 2 if refined else None
+    video = tiny_pipeline(refining=refined)(
+        image=photo, prompt="the camera tilts up", generator=generator, refiner_steps=steps, output_type="latent"
+    )
     assert isinstance(video, LatentVideo)
     return video.latents
 
@@ -55,4 +63,6 @@ CASES: dict[str, Callable[[], Tensor]] = {
     "velocity_without_memory": lambda: velocity(layer_memory=False),
     "text_tokens": text_tokens,
     "pipeline_latents": pipeline_latents,
+    "upsampled": upsampled,
+    "refined_latents": lambda: pipeline_latents(refined=True),
 }

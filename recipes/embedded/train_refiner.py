@@ -27,7 +27,7 @@ from fastvid_vae.training.trainer import TrainingSettings
 from fastvid_vae.training.upsampling import latent_loss
 from torch import Tensor
 from torch.nn import functional
-from train_transformer import NUM_FRAMES, padded_text, train, transformer_config
+from train_transformer import NUM_FRAMES, padded_text, train
 
 LARGE_SIZE = 256
 NUM_PAIRS = 800
@@ -35,7 +35,7 @@ LATENT_NOISE = 0.1
 PLACE_WEIGHT = 0.3
 """Of the distance, in cells, between where a latent says its content lies and where the large video's says so."""
 
-EMBEDDED_UPSAMPLER = LatentUpsamplerConfig(latent_channels=64, width=48, num_blocks=3)
+EMBEDDED_UPSAMPLER = LatentUpsamplerConfig(latent_channels=64, width=32, num_blocks=3)
 EMBEDDED_REFINEMENT = Refinement(num_inference_steps=8, shift=3.0, solver="euler")
 UPSAMPLING = TrainingSettings(
     kernel_rate=0.01,
@@ -52,7 +52,8 @@ REFINING = TrainerConfig(
     learning_rate=3e-3,
     ema_decay=0.98,
     muon=True,
-    sigma_shift=3.0,
+    sigma_shift=6.0,
+    sigma_std=1.3,
     compile=True,
 )
 
@@ -167,10 +168,18 @@ def refiner_batches(
         step += 1
 
 
-def build_refiner(mask: RefinerMask) -> FSVideoDiT:
+def build_refiner(base: FSVideoDiT, mask: RefinerMask) -> FSVideoDiT:
+    """The base model without its inner blocks, with all weights that fit: only the second block's router is new.
+
+    A narrower one cannot work: noise and condition are 64 numbers each, which the stream has to carry to the head.
+    """
     torch.manual_seed(0)
-    base = transformer_config(layer_memory=True)
-    return FSVideoDiT(replace(base, width=128, num_heads=4, num_blocks=4, ffn_width=256, refiner_mask=mask))
+    refiner = FSVideoDiT(replace(base.config, num_blocks=2, refiner_mask=mask))
+    given, last = base.state_dict(), base.config.num_blocks - 1
+    inherited = {name: given[name.replace("blocks.1.", f"blocks.{last}.")] for name in refiner.state_dict()}
+    fitting = {name: tensor for name, tensor in inherited.items() if "memory_router" not in name}
+    refiner.load_state_dict(refiner.state_dict() | fitting)
+    return refiner
 
 
 def main() -> None:
@@ -195,7 +204,7 @@ def main() -> None:
     train_upsampler(upsampler, pipe.autoencoder, (small, large), settings, output / "upsampler.pt")
     upsampler = upsampler.eval().requires_grad_(False)
 
-    refiner = build_refiner(measure_mask(upsampler, small, large))
+    refiner = build_refiner(base, measure_mask(upsampler, small, large))
     null, null_mask = padded_text(text_encoder, [""])
     config = replace(REFINING, num_steps=2, warmup_steps=1, compile=False) if toy else REFINING
     trainer = Trainer(config, refiner, null_text=NullText(text=null[0], mask=null_mask[0]))

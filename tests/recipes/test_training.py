@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from fastvid_dit import RefinerMask
 from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConfig
 from fastvid_vae import FSAE
 from PIL import Image
@@ -104,6 +105,17 @@ def test_the_text_encoder_learns_what_a_sentence_asks_for(monkeypatch: pytest.Mo
     assert error_after(60) < 0.55  # an answer of zeros is wrong by 0.56
     monkeypatch.setattr(teach_text, "LEARNING_RATE", 0.0)  # the mutant
     assert error_after(60) > 0.55
+
+
+def test_the_refiner_starts_with_the_base_models_outer_blocks() -> None:
+    base = train_transformer.build(layer_memory=True)
+    refiner = train_refiner.build_refiner(base, RefinerMask(error_low=0.1, error_high=0.5))
+    given, last = base.state_dict(), base.config.num_blocks - 1
+    for name, weight in refiner.state_dict().items():
+        if "memory_router" in name:
+            assert weight.shape[0] == 2
+        else:
+            assert torch.equal(weight, given[name.replace("blocks.1.", f"blocks.{last}.")])
 
 
 @torch.inference_mode()

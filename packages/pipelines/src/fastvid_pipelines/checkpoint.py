@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -51,6 +50,8 @@ def find_folder(
     if not os.path.exists(path):  # of a name that is too long, Path.exists raises
         if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
             raise CheckpointError(f"`path_or_repo_id` is {name!r}: no such folder, and no repository name (owner/name)")
+        from huggingface_hub import snapshot_download  # half a second, which a folder that is here need not wait for
+
         prefix = f"{subfolder}/" if subfolder else ""
         try:
             path = Path(

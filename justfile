@@ -1,7 +1,7 @@
 set positional-arguments
 
-# Threads that wait by spinning take ten times as long where another process has one of their cores.
-export OMP_WAIT_POLICY := "PASSIVE"
+# Threads that spin for long while they wait crawl where another process has one of their cores.
+export GOMP_SPINCOUNT := "10000"
 
 # List the recipes.
 default:

@@ -179,8 +179,8 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """The entry point of the script."""
-    # Before torch: threads that wait by spinning take ten times as long where another process has one of their cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch: threads that spin for long while they wait crawl where another process has one of their cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # lets `finally` remove temporary files
     _log_to_stderr()
     _add_commands()

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
+from dit_vs_wan import build_wan
 from fastvid_dit import FSVIDEO_14B, WAN21_I2V_14B, FSVideoDiT, FSVideoDiTConfig
 from fastvid_dit.cost import IMAGE_TOKENS, TEXT_TOKENS, forward_cost
 from fastvid_dit.fsvideo_dit import FLOAT32_PARTS
@@ -91,22 +92,6 @@ def build(name: str, setting: Setting) -> nn.Module:
             parameter.data = parameter.data.float()
     model = model.eval().requires_grad_(False)
     return torch.compile(model, dynamic=False) if setting.compiled else model  # type: ignore[return-value]
-
-
-def build_wan(config: FSVideoDiTConfig) -> WanTransformer3DModel:
-    return WanTransformer3DModel(
-        patch_size=config.patch_size,
-        num_attention_heads=config.num_heads,
-        attention_head_dim=config.width // config.num_heads,
-        in_channels=config.latent_channels + config.condition_channels,
-        out_channels=config.latent_channels,
-        text_dim=config.text_width,
-        freq_dim=config.frequency_width,
-        ffn_dim=config.ffn_width,
-        num_layers=config.num_blocks,
-        image_dim=config.image_width,
-        added_kv_proj_dim=config.width,
-    )
 
 
 def one_pass(name: str, setting: Setting) -> Callable[[], Tensor]:

@@ -23,7 +23,7 @@ def pad_frame(reference: Float[Tensor, "b 3 H W"], stride: tuple[int, int, int])
     """The large first frame, padded until half of it divides by the autoencoder's stride.
 
     Padding repeats the border, as the autoencoder does, and is cropped away when the video is decoded. With a stride of
-    64, 720 x 1280 becomes 768 x 1280, whose half is 384 x 640 (FSVideo, section 3.2).
+    64, 720 x 1280 becomes 768 x 1280, whose half is 384 x 640; the paper does not say how it gets there.
     """
     height, width = reference.shape[-2:]
     down, right = (-size % (SCALE * step) for size, step in zip((height, width), stride[1:], strict=True))

@@ -3,7 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 from fastvid_dit import FSVIDEO_14B, WAN21_I2V_14B, AttentionSite, FSVideoDiT, grid_positions, sdpa
+from fastvid_dit.config import RefinerMask
 from fastvid_dit.layer_memory import init_router_as_identity
+
+MASK = RefinerMask(error_low=0.1, error_high=0.5)
 
 
 def count(config):
@@ -30,6 +33,21 @@ def test_velocity_has_the_shape_and_dtype_of_the_latents(build, inputs, tiny):
 
 def test_a_fresh_model_predicts_zero(inputs, tiny):
     assert FSVideoDiT(tiny)(**inputs()).abs().max() == 0
+
+
+def test_a_fresh_correction_leads_to_the_condition(inputs, tiny):
+    given = inputs()
+    velocity = FSVideoDiT(replace(tiny, refiner_mask=MASK, prediction="correction"))(**given)
+    sigma = given["timestep"].view(-1, 1, 1, 1, 1) / 1000
+    assert torch.allclose(given["latents"] - sigma * velocity, given["condition"][:, 4:], atol=1e-5)
+
+
+def test_a_correction_is_what_the_head_adds_to_the_condition(build, inputs, tiny):
+    given, refiner = inputs(), replace(tiny, refiner_mask=MASK)
+    head = build(refiner)(**given)
+    velocity = build(replace(refiner, prediction="correction"))(**given)
+    clean = given["latents"] - given["timestep"].view(-1, 1, 1, 1, 1) / 1000 * velocity
+    assert torch.allclose(clean, given["condition"][:, 4:] + head, atol=1e-4)
 
 
 def test_batch_entries_do_not_mix(build, inputs):
@@ -274,6 +292,8 @@ def test_sizes_must_fit_the_patch(build, inputs, tiny):
         ({"image_width": 0}, "`image_width`"),
         ({"memory_norm": "mid"}, "`memory_norm`"),
         ({"norm_eps": 0.0}, "`norm_eps`"),
+        ({"prediction": "noise"}, "`prediction` must be 'velocity' or 'correction', got 'noise'"),
+        ({"prediction": "correction"}, "`refiner_mask` is None"),
     ],
 )
 def test_config_names_what_is_wrong(tiny, change, message):

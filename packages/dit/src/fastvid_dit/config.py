@@ -58,6 +58,7 @@ class FSVideoDiTConfig:
     layer_memory: bool
     memory_norm: Literal["post", "pre"]  # normalise the mix of states, or each state before it is mixed
     refiner_mask: RefinerMask | None = None  # of a refiner; None: a base model
+    prediction: Literal["velocity", "correction"] = "velocity"  # what the head's output is; see `FSVideoDiT`
 
     def __post_init__(self) -> None:
         positive = ("latent_channels", "width", "num_heads", "num_blocks", "ffn_width", "frequency_width", "text_width")
@@ -86,6 +87,10 @@ class FSVideoDiTConfig:
             raise ValueError(f"`mask_channels` must be 1 or 4, got {self.mask_channels}")
         if self.memory_norm not in ("post", "pre"):
             raise ValueError(f"`memory_norm` must be 'post' or 'pre', got {self.memory_norm!r}")
+        if self.prediction not in ("velocity", "correction"):
+            raise ValueError(f"`prediction` must be 'velocity' or 'correction', got {self.prediction!r}")
+        if self.prediction == "correction" and self.refiner_mask is None:
+            raise ValueError("`prediction` is 'correction', of a refiner's condition; `refiner_mask` is None")
         if not (0 < self.norm_eps < math.inf and 1 < self.rope_theta < math.inf):
             raise ValueError(
                 f"need finite `norm_eps` > 0 and `rope_theta` > 1, got {self.norm_eps} and {self.rope_theta}"

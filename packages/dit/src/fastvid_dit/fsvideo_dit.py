@@ -30,10 +30,15 @@ from fastvid_dit.rope import RotaryTables, rotary_tables
 
 FLOAT32_PARTS = ("time_embedding.", "modulation.")
 """Parameters that stay float32 when a model is loaded in a lower precision."""
+SMALLEST_SIGMA = 1e-3
 
 
 class FSVideoDiT(nn.Module):
     """Velocity of video latents, conditioned on text, a first frame and (if configured) image-encoder tokens.
+
+    With `prediction` "velocity" the head gives it, as in the paper. With "correction", which is ours, a refiner's head
+    gives what is to be added to the condition latents c: velocity = (latents - c - head) / sigma. A narrow refiner need
+    not carry noise and condition to its head then, and a new one, whose head is zero, makes the upsampled video.
 
     `gradient_checkpointing = True` recomputes each block in the backward pass; gradients are the same to the bit.
     """
@@ -179,7 +184,12 @@ class FSVideoDiT(nn.Module):
         )
         x = self.patch_embedding(patchify(torch.cat((latents.to(dtype), condition.to(dtype)), dim=1), patch_size))
         x = self._run_blocks(x, context, grid, memory_weights)
-        return unpatchify(self.head(x, embedded), grid, patch_size).to(latents.dtype)
+        predicted = unpatchify(self.head(x, embedded), grid, patch_size)
+        if self.config.prediction == "correction":
+            given = condition[:, self.config.mask_channels :].float()
+            sigma = (timestep.float() / 1000).clamp(min=SMALLEST_SIGMA).view(-1, 1, 1, 1, 1)
+            predicted = (latents.float() - given - predicted.float()) / sigma
+        return predicted.to(latents.dtype)
 
     def _run_blocks(
         self, x: Tensor, context: BlockContext, grid: tuple[int, int, int], memory_weights: list[Tensor] | None

@@ -100,7 +100,7 @@ def _identity_routers(shapes: Foreign, dtype: torch.dtype) -> StateDict:
     routers: StateDict = {}
     for name, tensor in shapes.items():
         if name.endswith(f"{ROUTER}weight"):
-            router = nn.utils.skip_init(nn.Linear, tensor.shape[1], tensor.shape[0], dtype=dtype)
+            router = nn.Linear(tensor.shape[1], tensor.shape[0], device="meta", dtype=dtype).to_empty(device="cpu")
             init_router_as_identity(router)
             module = name.removesuffix("weight")
             routers |= {f"{module}{part}": value.detach() for part, value in router.named_parameters()}

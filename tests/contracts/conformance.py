@@ -3,12 +3,15 @@
 import fastvid_accel
 import fastvid_accel.interfaces as accel
 import fastvid_dit as dit
+import fastvid_dit.conversion.wan_layouts as wan
 import fastvid_dit.cost as fastvid_dit_cost
 import fastvid_export.interfaces as export
 import fastvid_pipelines
+import fastvid_pipelines.commands.convert as converting
 import fastvid_pipelines.commands.plan as planning
 import fastvid_pipelines.interfaces as pipelines
 import fastvid_vae
+import fastvid_vae.conversion.dc_ae_layouts as dc_ae
 import fastvid_vae.cost
 
 # accel, for whoever runs the denoising loop
@@ -31,6 +34,12 @@ several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAccelerat
 # costs, for the plan
 denoising: planning.TransformerCost = fastvid_dit_cost.fsvideo_14b((1, 1, 1))
 decoding: planning.AutoencoderCost = fastvid_vae.cost.fsvideo_14b((1, 64, 64))
+
+# layouts of other people's weights, for the verb that converts them
+wan_diffusers: converting.Layout = wan.WAN_DIFFUSERS
+wan_official: converting.Layout = wan.WAN_OFFICIAL
+dc_ae_diffusers: converting.Layout = dc_ae.DC_AE_DIFFUSERS
+dc_ae_efficientvit: converting.Layout = dc_ae.DC_AE_EFFICIENTVIT
 
 # the steps of pipelines, as accel reads them
 step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_sigma=0.0)

@@ -117,15 +117,15 @@ def load_weights(model: nn.Module, folder: Path, *, device: torch.device | str |
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     missing, unexpected = sorted(expected.keys() - header.keys()), sorted(header.keys() - expected.keys())
     if missing or unexpected:
-        raise CheckpointError(f"{file}: missing tensors {_some(missing)}, unexpected tensors {_some(unexpected)}")
+        raise CheckpointError(f"{file}: missing tensors {listed(missing)}, unexpected tensors {listed(unexpected)}")
     misshapen = [
         f"{name} {header[name][1]}, expected {shape}" for name, shape in expected.items() if header[name][1] != shape
     ]
     if misshapen:
-        raise CheckpointError(f"{file}: misshapen tensors {_some(misshapen)}")
+        raise CheckpointError(f"{file}: misshapen tensors {listed(misshapen)}")
     strange = [f"{name} ({kind})" for name, (kind, _) in header.items() if kind not in FLOAT_DTYPES]
     if strange:
-        raise CheckpointError(f"{file}: tensors that are not floating point {_some(strange)}")
+        raise CheckpointError(f"{file}: tensors that are not floating point {listed(strange)}")
     model.to_empty(device=device or "cpu")
     with safe_open(file, framework="pt") as opened:
         model.load_state_dict({name: opened.get_tensor(name) for name in expected}, strict=True)
@@ -190,7 +190,7 @@ def _read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 def _check_finite(state: dict[str, Tensor], where: str) -> None:
     damaged = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if damaged:
-        raise CheckpointError(f"{where}: NaN or infinity in {_some(damaged)}")
+        raise CheckpointError(f"{where}: NaN or infinity in {listed(damaged)}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -200,7 +200,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _some(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first ten, and how many more there are."""
     if not names:
         return "none"
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""

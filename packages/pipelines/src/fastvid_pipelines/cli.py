@@ -21,7 +21,7 @@ from fastvid_pipelines.errors import NonFiniteError
 
 RUN_TIME, USAGE, MISSING_DEPENDENCY, OUT_OF_MEMORY, TERMINATED, INTERRUPTED = 1, 2, 3, 4, 143, 130
 
-OWN_VERBS = ("generate", "refine", "reconstruct", "plan", "doctor")
+OWN_VERBS = ("generate", "refine", "reconstruct", "convert", "plan", "doctor")
 
 app = typer.Typer(
     name="fastvid-cli",
@@ -143,6 +143,45 @@ def reconstruct(
         result = run(video=video, output=output, model=model, num_frames=num_frames, device=device, dtype=dtype)
         lost = f"PSNR {result['psnr']:.2f} dB at {result['compression']:.0f} times fewer numbers"
         _print(result, as_json, f"{_made(result)}\n{lost}")
+
+
+@app.command()
+def convert(  # noqa: PLR0913, PLR0917  # one parameter a flag
+    src: Annotated[str, typer.Argument(help="File or folder of weights, or a repository of the hub.")],
+    dst: Annotated[Path, typer.Argument(help="The folder to write; it must not be there yet.")],
+    from_layout: Annotated[str, typer.Option("--from", help="Layout to read, such as wan-official, or one of ours.")],
+    to_layout: Annotated[str, typer.Option("--to", help="Layout to write, such as fsvideo-dit or fsae.")],
+    config: Annotated[
+        str | None, typer.Option(help="Constant or folder of a larger model of ours, to begin with these weights.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of what --config adds; without: 0.")] = None,
+    subfolder: Annotated[str | None, typer.Option(help="Folder of the model in SRC.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where files on this machine come from.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Which version of it.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make weights of other models ours, or ours theirs: DC-AE and FSAE, Wan2.1 and FSVideoDiT."""
+    with _exit_codes(as_json):
+        from fastvid_pipelines.commands.convert import Options
+        from fastvid_pipelines.commands.convert import convert as run
+
+        result = run(
+            Options(
+                src=src,
+                dst=dst,
+                from_layout=from_layout,
+                to_layout=to_layout,
+                target=config,
+                seed=seed,
+                subfolder=subfolder,
+                source=source,
+                revision=revision,
+                licence=licence,
+            )
+        )
+        origin = f"{result['source']}, revision {result['revision']}, licence {result['licence']}"
+        _print(result, as_json, f"{result['output']}: {result['to']} from {result['from']}; {origin}")
 
 
 @app.command()

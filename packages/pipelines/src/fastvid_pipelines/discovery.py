@@ -12,6 +12,7 @@ TRANSFORMER_COSTS = "fastvid.transformer_cost"
 AUTOENCODER_COSTS = "fastvid.autoencoder_cost"
 ACCELERATORS = "fastvid.accelerator"
 COMMANDS = "fastvid.command"
+CONVERSIONS = "fastvid.conversion"
 
 BRINGS = {
     AUTOENCODERS: "fastvid-vae",
@@ -21,6 +22,7 @@ BRINGS = {
     AUTOENCODER_COSTS: "fastvid-vae",
     ACCELERATORS: "fastvid-accel",
     COMMANDS: "fastvid-export",
+    CONVERSIONS: "fastvid-vae fastvid-dit",
 }
 
 

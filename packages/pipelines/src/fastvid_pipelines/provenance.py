@@ -18,14 +18,21 @@ NUM_SAMPLES = 64
 LIBRARIES = ("av", "numpy", "pillow", "safetensors", "transformers")
 
 
-def environment(device: str, dtype: str) -> dict[str, Any]:
-    """Versions, and where the run took place."""
+def versions() -> dict[str, str]:
+    """Of everything that can change a result."""
     named = {distribution.name.lower(): distribution.version for distribution in distributions()}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
         **{name: named[name] for name in sorted(named) if name in LIBRARIES or name.startswith("fastvid-")},
+    }
+
+
+def environment(device: str, dtype: str) -> dict[str, Any]:
+    """Versions, and where the run took place."""
+    return {
+        **versions(),
         "device": device,
         "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name(),
         "dtype": dtype,

@@ -35,7 +35,13 @@ def examine() -> dict[str, Any]:
         missing.append("H.264: pip install --force-reinstall av  (its wheels bring x264; a build of your own may not)")
     if not (embedded_folder() / "model_index.json").is_file():
         missing.append("embedded model: pip install --force-reinstall fastvid-pipelines")
-    groups = (discovery.AUTOENCODERS, discovery.TRANSFORMERS, discovery.ACCELERATORS, discovery.COMMANDS)
+    groups = (
+        discovery.AUTOENCODERS,
+        discovery.TRANSFORMERS,
+        discovery.ACCELERATORS,
+        discovery.COMMANDS,
+        discovery.CONVERSIONS,
+    )
     return {
         "versions": {"python": platform.python_version(), **versions},
         "devices": {"cpu": f"{torch.get_num_threads()} threads", **_gpus()},

@@ -44,7 +44,7 @@ def to_diffusers(state_dict: Mapping[str, Tensor]) -> StateDict:
     """The tensors under diffusers' names.
 
     Raises:
-        ValueError: a name that DC-AE does not have.
+        ValueError: a name that DC-AE does not have, or a projection that is no 1 x 1 convolution.
     """
     result: StateDict = {}
     for name, tensor in state_dict.items():
@@ -55,14 +55,14 @@ def to_diffusers(state_dict: Mapping[str, Tensor]) -> StateDict:
         side, block, part = _split(name, module, theirs=True)
         prefix = f"{_SIDES[side][1]}.{block}"
         if part == _QKV:
-            thirds = tensor.squeeze((2, 3)).chunk(3)
+            thirds = _rows(name, tensor, multiple_of=3).chunk(3)
             result |= {f"{prefix}.{third}.{suffix}": rows for third, rows in zip(_THIRDS, thirds, strict=True)}
             continue
         known = _BLOCK | {_RESAMPLE[side]: "conv"}
         if part not in known:
             raise _unknown(name)
         linear = known[part] in _LINEAR
-        result[f"{prefix}.{known[part]}.{suffix}"] = tensor.squeeze((2, 3)) if linear else tensor
+        result[f"{prefix}.{known[part]}.{suffix}"] = _rows(name, tensor) if linear else tensor
     return result
 
 
@@ -101,6 +101,14 @@ def _split(name: str, module: str, *, theirs: bool) -> tuple[str, str, str]:
         if found := re.match(start, module):
             return side, f"{found[1]}.{found[2]}", module[found.end() :]
     raise _unknown(name)
+
+
+def _rows(name: str, tensor: Tensor, *, multiple_of: int = 1) -> Tensor:
+    """The matrix of a 1 x 1 convolution."""
+    if tensor.dim() != 4 or tensor.shape[2:] != (1, 1) or len(tensor) % multiple_of:
+        multiple = f", its rows a multiple of {multiple_of}" if multiple_of > 1 else ""
+        raise ValueError(f"`state_dict`: {name} has shape {tuple(tensor.shape)}; expected a 1 x 1 kernel{multiple}")
+    return tensor[:, :, 0, 0]
 
 
 def _unknown(name: str) -> ValueError:

@@ -8,19 +8,23 @@ import argparse
 import hashlib
 import random
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from camera_motion import Request, offsets, sample_request, sources
 from data import Photos
 from fastvid_dit import FSVideoDiT, RefinerMask
+from fastvid_dit.flow import pseudo_huber_loss
 from fastvid_dit.refinement import upsampling_error
 from fastvid_dit.training.refinement import Degradation, deviated_latents, training_condition
-from fastvid_dit.training.trainer import Batch, NullText, Trainer, TrainerConfig
+from fastvid_dit.training.trainer import Batch, Trainer, TrainerConfig
 from fastvid_pipelines import FSVideoPipeline, Refinement, Refiner
 from fastvid_pipelines.encoders.byte import ByteTextEncoder
+from fastvid_pipelines.sampling.solvers import METHODS
+from fastvid_pipelines.stages.denoise import denoise, draw_noise
+from fastvid_pipelines.types import Conditions, Sampling, TextFeatures
 from fastvid_vae import FSAE, LatentUpsampler, LatentUpsamplerConfig
 from fastvid_vae.training.trainer import Trainer as ConvolutionTrainer
 from fastvid_vae.training.trainer import TrainingSettings
@@ -30,12 +34,15 @@ from torch.nn import functional
 from train_transformer import NUM_FRAMES, padded_text, train
 
 LARGE_SIZE = 256
-NUM_PAIRS = 800
+NUM_PAIRS = 600
 LATENT_NOISE = 0.1
 PLACE_WEIGHT = 0.3
 """Of the distance, in cells, between where a latent says its content lies and where the large video's says so."""
+REFINER_PLACE_WEIGHT = 20.0
+"""The same for the refiner: a pixel of that distance then counts about as much as all that is wrong with a latent."""
 
-EMBEDDED_UPSAMPLER = LatentUpsamplerConfig(latent_channels=64, width=32, num_blocks=3)
+EMBEDDED_UPSAMPLER = LatentUpsamplerConfig(latent_channels=64, width=28, num_blocks=3)
+EMBEDDED_DEGRADATION = Degradation(shuffle=0.1, replacement=0.1, dropout=0.0)
 EMBEDDED_REFINEMENT = Refinement(num_inference_steps=8, shift=3.0, solver="euler")
 UPSAMPLING = TrainingSettings(
     kernel_rate=0.01,
@@ -45,17 +52,32 @@ UPSAMPLING = TrainingSettings(
     total_steps=1200,
     save_every=200,
 )
-UPSAMPLER_BATCH, REFINER_BATCH = 16, 8
+UPSAMPLER_BATCH, REFINER_BATCH, NUM_DEVIATED, MAKING_BATCH = 16, 8, 2, 10
 REFINING = TrainerConfig(
     num_steps=1200,
     warmup_steps=50,
     learning_rate=3e-3,
     ema_decay=0.98,
     muon=True,
-    sigma_shift=6.0,
+    text_dropout=0.0,
+    sigma_shift=8.0,
     sigma_std=1.3,
     compile=True,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Latents of clips at half size and at `LARGE_SIZE`, and what was asked for.
+
+    `made` is what the base model makes of a small clip's first frame and words: what it gets wrong, it gets wrong the
+    same way again and again, so that a refiner can learn to set it right.
+    """
+
+    small: Tensor
+    large: Tensor
+    made: Tensor
+    requests: list[Request]
 
 
 @torch.inference_mode()
@@ -100,6 +122,30 @@ def with_true_offsets(model: FSAE, latents: Tensor, true: Tensor) -> Tensor:
     return model.normalise(raw + torch.einsum("cp,bpthw->bcthw", to_latents, cells[None] - place(raw)))
 
 
+@torch.inference_mode()
+def make_small_videos(
+    base: FSVideoDiT, text_encoder: ByteTextEncoder, small: Tensor, requests: list[Request], sampling: Sampling
+) -> Tensor:
+    """The base model's own latents of the clips, sampled as the pipeline samples."""
+    method, made = METHODS[sampling.solver], []
+    sigmas = method.sigmas(sampling.num_inference_steps, sampling.shift)
+    for first in range(0, len(small), MAKING_BATCH):
+        clean, asked = small[first : first + MAKING_BATCH].float(), requests[first : first + MAKING_BATCH]
+        rng, generator = random.Random(f"made {first}"), torch.Generator().manual_seed(first)
+        text, mask = padded_text(text_encoder, [""] * len(asked) + [request.prompt(rng) for request in asked])
+        conditions = Conditions(
+            text=TextFeatures(tokens=text[len(asked) :], mask=mask[len(asked) :]),
+            negative_text=TextFeatures(tokens=text[: len(asked)], mask=mask[: len(asked)]),
+            image_latents=clean[:, :, :1],
+            image_tokens=None,
+        )
+        noise = draw_noise(conditions, clean.shape[2], base.config.patch_size, generator)
+        guidance = sampling.guidance_scale
+        video = denoise(base, noise, conditions, sigmas, method.solver, guidance_scale=guidance)
+        made.append(video.latents.half())
+    return torch.cat(made)
+
+
 def train_upsampler(
     upsampler: LatentUpsampler, autoencoder: FSAE, pairs: tuple[Tensor, Tensor], settings: TrainingSettings, path: Path
 ) -> None:
@@ -141,45 +187,65 @@ def refiner_batches(
     upsampler: LatentUpsampler,
     refiner: FSVideoDiT,
     text_encoder: ByteTextEncoder,
-    pairs: tuple[Tensor, Tensor, list[Request]],
+    pairs: Pairs,
     first_step: int,
 ) -> Iterator[Batch]:
-    """Batch i is a function of i alone: which clips, how they are worded, and how the base model would have erred."""
-    small, large, requests = pairs
-    mask_settings = refiner.config.refiner_mask
+    """Batch i is a function of i alone: which clips, how they are worded, and how their small videos are wrong.
+
+    `NUM_DEVIATED` of a batch are wrong as in the paper, by one velocity of the base model; the others are its own.
+    """
+    mask_settings, step = refiner.config.refiner_mask, first_step
     assert mask_settings is not None  # a refiner
-    step = first_step
     while True:
         rng, generator = random.Random(f"refiner batch {step}"), torch.Generator().manual_seed(step)
-        chosen = [rng.randrange(len(requests)) for _ in range(min(REFINER_BATCH, len(requests)))]
-        text, text_mask = padded_text(text_encoder, [requests[index].prompt(rng) for index in chosen])
-        clean, target = small[chosen].float(), large[chosen].float()
+        chosen = [rng.randrange(len(pairs.requests)) for _ in range(min(REFINER_BATCH, len(pairs.requests)))]
+        text, text_mask = padded_text(text_encoder, [pairs.requests[index].prompt(rng) for index in chosen])
+        clean, target, made = (part[chosen].float() for part in (pairs.small, pairs.large, pairs.made))
         with torch.no_grad():
-            given = base.first_frame_condition(clean[:, :, :1], clean.shape[2])
+            few, words, mask = clean[:NUM_DEVIATED], text[:NUM_DEVIATED], text_mask[:NUM_DEVIATED]
+            given = base.first_frame_condition(few[:, :, :1], few.shape[2])
 
             def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
-                return base(noisy, 1000 * sigma, text, text_mask, condition=given)  # noqa: B023  # called in this turn
+                return base(noisy, 1000 * sigma, words, mask, condition=given)  # noqa: B023  # called in this turn
 
-            upsampled = upsampler(deviated_latents(clean, velocity, generator))
+            wrong = torch.cat((deviated_latents(few, velocity, generator), made[NUM_DEVIATED:]))
             condition = training_condition(
-                upsampled, upsampler(clean[:, :, :1]), target, mask_settings, Degradation(), generator
+                upsampler(wrong), upsampler(clean[:, :, :1]), target, mask_settings, EMBEDDED_DEGRADATION, generator
             )
         channels = condition.channels(refiner.config.mask_channels)
         yield Batch(latents=target, condition=channels, text=text, text_mask=text_mask)
         step += 1
 
 
-def build_refiner(base: FSVideoDiT, mask: RefinerMask) -> FSVideoDiT:
-    """The base model without its inner blocks, with all weights that fit: only the second block's router is new.
+def distance_of_latents(autoencoder: FSAE) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A loss of velocities: how far apart clean latents are, and the places in the first frame that they point to."""
+    place = autoencoder.decoder.place
+    assert place is not None  # the embedded decoder is deformable
+    std = torch.tensor(autoencoder.config.latent_std)
+    to_cells = REFINER_PLACE_WEIGHT * place.weight[:, :, 0, 0, 0].detach() * std
 
-    Noise and condition are 64 numbers each, which the stream has to carry to the head: videos of a narrow one (128,
-    four blocks) were 4 dB behind the enlarged small ones after 300 steps.
+    def loss(velocity: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
+        latents = (velocity - target) * sigma.view(-1, 1, 1, 1, 1)
+        both = torch.cat((latents, torch.einsum("pc,bcthw->bpthw", to_cells, latents)), dim=1)
+        return pseudo_huber_loss(both, torch.zeros_like(both)).mean() / latents[0].numel() ** 0.5
+
+    return loss
+
+
+def build_refiner(base: FSVideoDiT, mask: RefinerMask) -> FSVideoDiT:
+    """The base model without its inner blocks, with all weights that fit: new are the second block's router and the
+    head, which is zero, so that it starts as the upsampled video.
+
+    One that predicted velocities lost noise on the way: after 500 steps, places in frame 0 itself, which it is shown,
+    were a pixel off.
     """
     torch.manual_seed(0)
-    refiner = FSVideoDiT(replace(base.config, num_blocks=2, refiner_mask=mask))
+    refiner = FSVideoDiT(replace(base.config, num_blocks=2, refiner_mask=mask, prediction="correction"))
     given, last = base.state_dict(), base.config.num_blocks - 1
     inherited = {name: given[name.replace("blocks.1.", f"blocks.{last}.")] for name in refiner.state_dict()}
-    fitting = {name: tensor for name, tensor in inherited.items() if "memory_router" not in name}
+    fitting = {
+        name: tensor for name, tensor in inherited.items() if "memory_router" not in name and "head.linear" not in name
+    }
     refiner.load_state_dict(refiner.state_dict() | fitting)
     return refiner
 
@@ -195,25 +261,25 @@ def main() -> None:
     torch.set_flush_denormal(True)
     small, large, requests = cache_pairs(output / "vae", arguments.data, 2 if toy else NUM_PAIRS)
     pipe = FSVideoPipeline.from_pretrained(output / "pipeline_memory")
-    base, text_encoder = pipe.transformer, pipe.text_encoder
+    base, text_encoder, autoencoder = pipe.transformer, pipe.text_encoder, pipe.autoencoder
     assert isinstance(base, FSVideoDiT)
     assert isinstance(text_encoder, ByteTextEncoder)
-    assert isinstance(pipe.autoencoder, FSAE)
+    assert isinstance(autoencoder, FSAE)
 
     torch.manual_seed(0)
     upsampler = LatentUpsampler(EMBEDDED_UPSAMPLER)
     settings = replace(UPSAMPLING, total_steps=2, warmup_steps=1, decay_steps=1) if toy else UPSAMPLING
-    train_upsampler(upsampler, pipe.autoencoder, (small, large), settings, output / "upsampler.pt")
+    train_upsampler(upsampler, autoencoder, (small, large), settings, output / "upsampler.pt")
     upsampler = upsampler.eval().requires_grad_(False)
 
+    made = make_small_videos(base, text_encoder, small, requests, pipe.sampling)
+    pairs = Pairs(small=small, large=large, made=made, requests=requests)
     refiner = build_refiner(base, measure_mask(upsampler, small, large))
-    null, null_mask = padded_text(text_encoder, [""])
     config = replace(REFINING, num_steps=2, warmup_steps=1, compile=False) if toy else REFINING
-    trainer = Trainer(config, refiner, null_text=NullText(text=null[0], mask=null_mask[0]))
+    trainer = Trainer(config, refiner, loss_function=distance_of_latents(autoencoder))
     checkpoint = output / "refiner.pt"
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    pairs = small, large, requests
     train(trainer, refiner_batches(base, upsampler, refiner, text_encoder, pairs, trainer.step), checkpoint)
     with trainer.ema.applied():
         save(pipe, upsampler, refiner, output)

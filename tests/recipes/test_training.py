@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -114,8 +115,29 @@ def test_the_refiner_starts_with_the_base_models_outer_blocks() -> None:
     for name, weight in refiner.state_dict().items():
         if "memory_router" in name:
             assert weight.shape[0] == 2
+        elif "head.linear" in name:
+            assert weight.abs().max() == 0  # it starts as the upsampled video
         else:
             assert torch.equal(weight, given[name.replace("blocks.1.", f"blocks.{last}.")])
+
+
+def test_a_wrong_place_costs_more_than_anything_else_that_is_as_wrong() -> None:
+    model = FSAE(replace(train_autoencoder.EMBEDDED_FSAE, latent_std=(0.5,) * 64))
+    place = model.decoder.place
+    assert place is not None
+    torch.nn.init.normal_(place.weight)
+    target = torch.randn(2, 64, 3, 4, 4)
+    plane = place.weight[:, :, 0, 0, 0].detach()
+    off = torch.nn.functional.normalize(plane[0], dim=0)
+    elsewhere = torch.randn(64)
+    elsewhere -= torch.linalg.pinv(plane) @ (plane @ elsewhere)
+    loss, sigma = train_refiner.distance_of_latents(model), torch.tensor([0.5, 1.0])
+    costs = [
+        float(loss(target + wrong.view(1, -1, 1, 1, 1), target, sigma))
+        for wrong in (off, torch.nn.functional.normalize(elsewhere, dim=0))
+    ]
+    cells = 0.5 * plane[0].norm()  # of a latent that is off by one
+    assert costs[0] > costs[1] * float(cells) * train_refiner.REFINER_PLACE_WEIGHT / 2
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from fastvid_dit import FSVideoDiT
-from fastvid_dit.training import Batch, NullText, Trainer, TrainerConfig
+from fastvid_dit.training import Batch, NullText, Trainer, TrainerConfig, velocity_loss
 from torch import nn
 
 SETTINGS = TrainerConfig(num_steps=12, learning_rate=3e-3, warmup_steps=3, ema_decay=0.9)
@@ -47,7 +47,7 @@ def batches(first=0):
 
 @pytest.fixture
 def make(tiny):
-    def build(**changes):
+    def build(loss_function=velocity_loss, **changes):
         torch.manual_seed(0)
         config = replace(tiny, image_width=None, num_blocks=3)
         return Trainer(
@@ -55,6 +55,7 @@ def make(tiny):
             FSVideoDiT(config),
             text_encoder=BytesToTokens(config.text_width),
             null_text=NullText(text=torch.full((5,), 256), mask=torch.zeros(5, dtype=torch.bool)),
+            loss_function=loss_function,
         )
 
     return build
@@ -192,11 +193,18 @@ def test_loss_of_an_absent_prediction(make):
     """
     trainer = make()
     assert trainer.loss(draw_batch(0, batch=512)).item() == pytest.approx(2**0.5, rel=0.03)
-    without_first = make(first_frame_loss=False)
-    hidden = draw_batch(0, batch=64)
-    hidden.latents[:, :, 0] = 1e3  # must not reach the loss
-    assert without_first.loss(hidden).item() < 2
-    assert trainer.loss(hidden).item() > 100
+
+
+def test_a_loss_of_ones_own_sees_velocities_and_levels(make):
+    """Distances of clean latents: sigma times those of velocities. A fresh model's velocity is 0."""
+
+    def clean_distance(velocity, target, sigma):
+        assert velocity.abs().max() == 0
+        assert sigma.shape == (512,)
+        return ((velocity - target) * sigma.view(-1, 1, 1, 1, 1)).square().mean().sqrt()
+
+    trainer = make(sigma_std=0.01, loss_function=clean_distance)
+    assert trainer.loss(draw_batch(0, batch=512)).item() == pytest.approx(0.5 * 2**0.5, rel=0.03)
 
 
 def test_averages_follow_and_can_be_applied(make):

@@ -44,7 +44,6 @@ class TrainerConfig:
     sigma_shift: float = 1.0
     text_dropout: float = 0.1
     condition_dropout: float = 0.0
-    first_frame_loss: bool = True  # False: frame 0, which the condition gives away, does not count
     autocast_bfloat16: bool = False
     compile: bool = False
     seed: int = 0
@@ -79,6 +78,19 @@ class NullText:
     mask: Bool[Tensor, " l"] | None = None
 
 
+LossFunction = Callable[
+    [Float[Tensor, "b c t h w"], Float[Tensor, "b c t h w"], Float[Tensor, " b"]], Float[Tensor, ""]
+]
+"""Predicted velocity, true velocity and noise level to a number."""
+
+
+def velocity_loss(
+    velocity: Float[Tensor, "b c t h w"], target: Float[Tensor, "b c t h w"], sigma: Float[Tensor, " b"]
+) -> Float[Tensor, ""]:
+    """Mean over the batch of the pseudo-Huber loss, divided by sqrt(d) so that it reads as a root mean square."""
+    return pseudo_huber_loss(velocity, target).mean() / math.sqrt(target[0].numel())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
     """What a step callback sees; `step` counts finished steps."""
@@ -98,6 +110,7 @@ class Trainer:
         transformer: the model.
         text_encoder: trained jointly, called as `text_encoder(text, text_mask)`; None: batches hold text tokens.
         null_text: replaces dropped texts; needed when `config.text_dropout` > 0.
+        loss_function: of velocities.
     """
 
     def __init__(
@@ -107,6 +120,7 @@ class Trainer:
         *,
         text_encoder: nn.Module | None = None,
         null_text: NullText | None = None,
+        loss_function: LossFunction = velocity_loss,
     ) -> None:
         if config.text_dropout > 0 and null_text is None:
             raise ValueError(f"`null_text` is required with `text_dropout` {config.text_dropout}")
@@ -114,6 +128,7 @@ class Trainer:
         self.transformer = transformer
         self.text_encoder = text_encoder
         self.null_text = null_text
+        self.loss_function = loss_function
         self.step = 0
         parts: dict[str, nn.Module] = {"transformer": transformer}
         if text_encoder is not None:
@@ -160,7 +175,7 @@ class Trainer:
         )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """Mean over the batch of the pseudo-Huber loss, divided by sqrt(d) so that it reads as a root mean square."""
+        """What `loss_function` makes of one batch at noise levels drawn for it."""
         config, latents = self.config, batch.latents
         noise = torch.randn(latents.shape, generator=self.generator).to(latents)
         sigma = sample_sigmas(
@@ -184,10 +199,7 @@ class Trainer:
                 condition=condition,
                 image_tokens=batch.image_tokens,
             )
-        first = 0 if config.first_frame_loss else 1
-        residuals = velocity[:, :, first:], velocity_target(latents, noise)[:, :, first:]
-        size = residuals[0][0].numel()
-        return pseudo_huber_loss(*residuals).mean() / math.sqrt(size)
+        return self.loss_function(velocity, velocity_target(latents, noise), sigma)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything a resumed run needs to one file, which is replaced at once: tensors and numbers only."""

@@ -39,7 +39,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         folded = self.conv(x, stream, doubled=self.time) + repeat(x, "b c t h w -> b (c g) t h w", g=self.repeats)
-        grown = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
+        grown: Tensor = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
         return grown[:, :, 1:] if self.time == 2 and stream.first else grown
 
 

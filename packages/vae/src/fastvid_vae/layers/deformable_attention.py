@@ -71,9 +71,9 @@ class PreciseLinear(nn.Linear):
     """In fp32, whatever the weights are in: bfloat16 knows an offset of 30 cells to an eighth of one."""
 
     # A module of its own, so that hooks that fetch weights from elsewhere are called before they are used.
-    def forward(self, x: Tensor) -> Tensor:
-        with without_autocast(x.device.type):
-            return functional.linear(x.float(), self.weight.float(), self.bias.float())
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # its parent's name
+        with without_autocast(input.device.type):
+            return functional.linear(input.float(), self.weight.float(), self.bias.float())
 
 
 def upsample_offsets(offsets: Tensor, stream: Stream, *, time: int) -> Tensor:

@@ -34,6 +34,7 @@ from torch.nn import functional
 PENALTY_EVERY = 16
 FIRST_FRAME_DROPOUT = 0.1
 FEATURE_SIDE = 224
+TOY_DISCRIMINATOR = {"width": 4, "num_layers": 2, "num_scales": 2}  # the real one needs sides of 64
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 Features = Callable[[Tensor], Tensor]
@@ -239,7 +240,7 @@ def main() -> None:
     judges = Judges(
         lpips=lpips_distance() if arguments.lpips else None,
         features=None if arguments.dino is None else dino_features(arguments.dino),
-        discriminator=MultiscaleDiscriminator(width=4 if arguments.toy else 64),
+        discriminator=MultiscaleDiscriminator(**TOY_DISCRIMINATOR if arguments.toy else {}),
         alignment=VideoVFLoss(config.latent_channels, arguments.feature_channels),
     )
     model = start(config, stage, arguments.before)

@@ -175,9 +175,9 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         train_stage.StageTrainer(FSAE(model_config(CONFIG, stage)), stage, judges, tmp_path / "state.pt")
 
 
-def test_the_script_on_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["adversarial", "large"])
+def test_the_script_on_a_clip(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a folder of videos to a model that can be read back."""
-    name = "adversarial"
     (tmp_path / "clips").mkdir()
     with VideoWriter(tmp_path / "clips" / "noise.mp4", rate=Fraction(8)) as writer:
         for picture in np.random.default_rng(0).integers(0, 256, (5, 64, 80, 3), dtype=np.uint8):

@@ -72,6 +72,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "decoder_exportable",
         "export_onnx",
         "transformer_exportable",
+        "upsampler_exportable",
         "verify",
     ],
 }

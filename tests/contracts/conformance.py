@@ -46,4 +46,5 @@ step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_
 
 # models, for export
 decoder: export.VideoDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+enlarging: export.LatentUpsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 flat: export.VideoTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)

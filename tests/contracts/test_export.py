@@ -16,11 +16,12 @@ from fastvid_export import (
     decoder_exportable,
     export_onnx,
     transformer_exportable,
+    upsampler_exportable,
 )
-from fastvid_vae import FSAE
+from fastvid_vae import FSAE, LatentUpsampler
 from torch import Tensor
 
-from ..tiny_models import AUTOENCODER, TRANSFORMER, randomised
+from ..tiny_models import AUTOENCODER, REFINER, TRANSFORMER, UPSAMPLER, randomised
 from .installed import TINY_CONFIGS, names
 
 # Of three stages only: what costs time is the trace, and a fourth stage shows nothing new to it.
@@ -106,6 +107,36 @@ def test_transformer(tmp_path: Path, config: FSVideoDiTConfig, text_mask: bool) 
         got = engine(inputs | tables(config, grid, positions))[0]
         torch.testing.assert_close(got, eager(model, inputs, positions), rtol=1e-4, atol=1e-5)
         assert not torch.allclose(engine(inputs)[0], got, rtol=1e-2, atol=1e-3)  # the tables do matter
+
+
+@pytest.mark.slow
+def test_upsampler(tmp_path: Path) -> None:
+    model = randomised(LatentUpsampler(UPSAMPLER))
+    _, engine = export(upsampler_exportable(model), tmp_path)
+    assert named_sizes(tmp_path / "graph.onnx") == {
+        "latents": ["b", 4, "t", "h", "w"],
+        "upsampled": ["b", 4, "t", "2*h", "2*w"],
+    }
+    latents = torch.randn(1, 4, 7, 3, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(engine({"latents": latents})[0], model(latents), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_refiner(tmp_path: Path) -> None:
+    """Given the condition that the model makes of a photo and of upsampled latents: its mask counts in the graph."""
+    config, grid = replace(REFINER, num_blocks=1), (3, 4, 2)
+    model = randomised(FSVideoDiT(config))
+    exportable = transformer_exportable(model, text_mask=False)
+    _, engine = export(exportable, tmp_path)
+    inputs = exportable.draw_inputs({"b": 1, "t": 3, "h": 4, "w": 2, "l": 5}, seed=3) | tables(config, grid, None)
+    upsampled, first = torch.randn(2, 1, 4, 3, 4, 2, generator=torch.Generator().manual_seed(1))
+    condition = model.refiner_condition(upsampled, first[:, :, :1], upsampled[:, :, :1])
+    assert condition[:, : config.mask_channels, 1:].unique().numel() > 1
+    got = engine(inputs | {"condition": condition})[0]
+    torch.testing.assert_close(got, eager(model, inputs | {"condition": condition}, None), rtol=1e-4, atol=1e-5)
+    trusting = condition.clone()
+    trusting[:, : config.mask_channels] = 1
+    assert not torch.allclose(engine(inputs | {"condition": trusting})[0], got, rtol=1e-2, atol=1e-3)
 
 
 def tables(config: FSVideoDiTConfig, grid: tuple[int, int, int], positions: Tensor | None) -> dict[str, Tensor]:

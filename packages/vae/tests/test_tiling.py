@@ -51,7 +51,9 @@ def test_the_reference_settings() -> None:
     assert second.start == 12
     weights = span_weights(second, lambda cell: frames_before(cell, stride=4))
     assert weights.shape == (64,)
-    assert torch.allclose(weights[:16], (torch.arange(16) + 0.5) / 16)
+    assert bool((weights[:4] == 0).all())
+    assert torch.allclose(weights[4:12], (torch.arange(8) + 0.5) / 8)
+    assert bool((weights[12:16] == 1).all())
     assert bool((weights[16:] == 1).all())
 
 

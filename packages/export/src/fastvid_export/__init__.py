@@ -10,6 +10,7 @@ from fastvid_export.wrappers import (
     TRANSFORMER_AXES,
     decoder_exportable,
     transformer_exportable,
+    upsampler_exportable,
 )
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "decoder_exportable",
     "export_onnx",
     "transformer_exportable",
+    "upsampler_exportable",
     "verify",
 ]

@@ -16,7 +16,7 @@ from fastvid_export.errors import EngineError, ExportError
 from fastvid_export.interfaces import AxisRange, Exportable
 from fastvid_export.onnx import export_onnx
 from fastvid_export.verify import ParityError, ParityReport
-from fastvid_export.wrappers import decoder_exportable, transformer_exportable
+from fastvid_export.wrappers import decoder_exportable, transformer_exportable, upsampler_exportable
 
 RUN_TIME = 1
 
@@ -32,6 +32,8 @@ class Graph(StrEnum):
 
     DECODER = "decoder"
     TRANSFORMER = "transformer"
+    UPSAMPLER = "upsampler"
+    REFINER = "refiner"
 
 
 def export(  # noqa: PLR0913, PLR0917  # one parameter a flag
@@ -40,7 +42,7 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter a flag
     output: Annotated[Path, typer.Option(help="File to write; the parity report appears beside it as .json.")],
     part: Annotated[Graph, typer.Option(help="Which part of it.")],
     reference: Annotated[bool, typer.Option(help="Decoder: take the first frame as a second input.")] = False,
-    text_mask: Annotated[bool, typer.Option(help="Transformer: take a mask of the text tokens.")] = False,
+    text_mask: Annotated[bool, typer.Option(help="Transformer and refiner: take a mask of the text tokens.")] = False,
     axis: Annotated[
         list[str] | None, typer.Option(help="Range of an axis, NAME=MINIMUM:EXAMPLE:MAXIMUM, such as t=1:5:33.")
     ] = None,
@@ -50,11 +52,13 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter a flag
     """Turn a part of a model into a graph, and compare it with the model at many sizes before it is written."""
     if reference and part is not Graph.DECODER:
         raise ValueError(f"`reference` has no effect on the {part.value}; leave it out")
-    if text_mask and part is not Graph.TRANSFORMER:
+    if text_mask and part not in (Graph.TRANSFORMER, Graph.REFINER):
         raise ValueError(f"`text_mask` has no effect on the {part.value}; leave it out")
     loaded = load_part(model, part.value)
     if part is Graph.DECODER:
         exportable = decoder_exportable(loaded, reference=reference)
+    elif part is Graph.UPSAMPLER:
+        exportable = upsampler_exportable(loaded)
     else:
         exportable = transformer_exportable(loaded, text_mask=text_mask)
     exportable = with_axes(exportable, parse_axes(axis or []))

@@ -5,11 +5,26 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-Part = Literal["decoder", "transformer"]
+Part = Literal["decoder", "transformer", "upsampler", "refiner"]
 
-GROUPS: dict[Part, str] = {"decoder": "fastvid.autoencoder", "transformer": "fastvid.transformer"}
-FOLDERS: dict[Part, str] = {"decoder": "vae", "transformer": "transformer"}
-BRINGS: dict[Part, str] = {"decoder": "fastvid-vae", "transformer": "fastvid-dit"}
+GROUPS: dict[Part, str] = {
+    "decoder": "fastvid.autoencoder",
+    "transformer": "fastvid.transformer",
+    "upsampler": "fastvid.upsampler",
+    "refiner": "fastvid.transformer",
+}
+FOLDERS: dict[Part, str] = {
+    "decoder": "vae",
+    "transformer": "transformer",
+    "upsampler": "upsampler",
+    "refiner": "refiner",
+}
+BRINGS: dict[Part, str] = {
+    "decoder": "fastvid-vae",
+    "transformer": "fastvid-dit",
+    "upsampler": "fastvid-vae",
+    "refiner": "fastvid-dit",
+}
 
 
 def load_part(folder: Path, part: Part) -> Any:

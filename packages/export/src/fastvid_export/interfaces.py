@@ -38,6 +38,17 @@ class VideoDecoder(Protocol):
     ) -> Float[Tensor, "b 3 T H W"]: ...
 
 
+class LatentUpsampler(Protocol):
+    """Latents to those of a larger video. Must also be an `nn.Module`."""
+
+    @property
+    def latent_channels(self) -> int: ...
+    def __call__(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b c t h2 w2"]: ...
+    def forward(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b c t h2 w2"]:
+        """As above; declared too, since every `nn.Module` is callable with anything."""
+        ...
+
+
 class TransformerShape(Protocol):
     """The part of a transformer's configuration that fixes the sizes of its inputs."""
 

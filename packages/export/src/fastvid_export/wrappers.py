@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from fastvid_export.interfaces import AxisRange, Exportable, InputSpec, VideoDecoder, VideoTransformer
+from fastvid_export.interfaces import (
+    AxisRange,
+    Exportable,
+    InputSpec,
+    LatentUpsampler,
+    VideoDecoder,
+    VideoTransformer,
+)
 
 DECODER_AXES: Mapping[str, AxisRange] = MappingProxyType(
     {
@@ -46,6 +53,18 @@ class DecoderGraph(nn.Module):
         # One chunk longer than any video: what a model cuts by a memory budget would be baked in as a cut.
         with self.decoder.tiled(spatial=None, temporal=1 + self.decoder.stride[0] * LONGEST_CHUNK):
             return self.decoder.decode(latents, reference=reference)
+
+
+class UpsamplerGraph(nn.Module):
+    """Latents -> latents of a larger video."""
+
+    def __init__(self, upsampler: LatentUpsampler) -> None:
+        super().__init__()
+        self.training = False  # as above
+        self.upsampler = upsampler
+
+    def forward(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h2 w2"]:
+        return self.upsampler(latents)
 
 
 class TransformerGraph(nn.Module):
@@ -126,6 +145,22 @@ def decoder_exportable(
         module=DecoderGraph(model),
         inputs=inputs,
         outputs=("frames",),
+        axes=axes,
+    )
+
+
+def upsampler_exportable(model: LatentUpsampler, *, axes: Mapping[str, AxisRange] = DECODER_AXES) -> Exportable:
+    """A latent upsampler: `latents` -> `upsampled`.
+
+    Args:
+        model: an `nn.Module` in evaluation mode.
+        axes: ranges of b, t, h and w, the sizes of the small latents.
+    """
+    return Exportable(
+        name="upsampler",
+        module=UpsamplerGraph(model),
+        inputs={"latents": InputSpec(shape=("b", model.latent_channels, "t", "h", "w"), draw=draw_normal)},
+        outputs=("upsampled",),
         axes=axes,
     )
 

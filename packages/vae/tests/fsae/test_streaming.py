@@ -1,10 +1,12 @@
 """Tests C and D: chunked equals whole, and the future never changes the past."""
 
+import pickle
 from collections.abc import Callable
 
 import pytest
 import torch
 from fastvid_vae import FSAE
+from fastvid_vae.layers.noise import Noise
 from fastvid_vae.layers.stream import Stream
 from torch import Tensor
 
@@ -31,6 +33,57 @@ def test_chunked_decoding_equals_whole(
     assert chunks[0].shape[2] == 4 * lengths[0] - 3
     assert [chunk.shape[2] for chunk in chunks[1:]] == [4 * length for length in lengths[1:]]
     assert torch.allclose(torch.cat(chunks, dim=2), model.decode(latents, reference=reference), atol=1e-5)
+
+
+def through_memory(
+    model: FSAE, frames: Tensor, chunk: int | None, restore: Callable[[Stream], Stream]
+) -> tuple[Tensor, Tensor]:
+    """Latents and frames of a video in chunks of so many latents, the past written out and read back between them."""
+    silent, latents = Noise("off", 0.0, None), model.encode(frames)
+    size = chunk or latents.shape[2]
+    lengths = [1 + 4 * (size - 1), *[4 * size] * 100]
+    first = model.first_frame_features(frames[:, :, 0])
+    encoding, decoding = Stream(chunked=True), Stream(chunked=True)
+    encoded, decoded, start = [], [], 0
+    for index, piece in enumerate(latents.split(size, dim=2)):
+        raw, _ = model.encoder(frames[:, :, start : start + lengths[index]], encoding)
+        encoded.append(raw)
+        decoded.append(model.decoder(model.denormalise(piece), first, decoding, silent))
+        start += lengths[index]
+        for stream in (encoding, decoding):
+            stream.next_chunk()
+        encoding, decoding = restore(encoding), restore(decoding)
+    return model.normalise(torch.cat(encoded, dim=2)), torch.cat(decoded, dim=2)
+
+
+def largest_error(found: Tensor, expected: Tensor) -> float:
+    """Absolute; relative to the largest value where that is above 1, as in latents of random weights."""
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
+
+
+@pytest.mark.parametrize("mode", ["causal", "lite"])
+@pytest.mark.parametrize("chunk", [1, 3, 5, None])
+@torch.no_grad()
+def test_the_past_can_be_saved_and_restored_between_chunks(
+    chunk: int | None, mode: str, build: Callable[..., FSAE], video: Callable[..., Tensor]
+) -> None:
+    model, frames = build(decoder_mode=mode), video(1, 3, 25, 16, 24)
+    whole = model.encode(frames), model.decode(model.encode(frames), reference=frames[:, :, 0])
+    found = through_memory(model, frames, chunk, lambda stream: pickle.loads(pickle.dumps(stream)))
+    assert max(map(largest_error, found, whole)) <= 1e-5
+
+
+@torch.no_grad()
+def test_a_past_that_is_not_restored_is_caught(build: Callable[..., FSAE], video: Callable[..., Tensor]) -> None:
+    model, frames = build(), video(1, 3, 25, 16, 24)
+    whole = model.encode(frames), model.decode(model.encode(frames), reference=frames[:, :, 0])
+
+    def forgetful(stream: Stream) -> Stream:
+        stream._past[0] = torch.zeros_like(stream._past[0])
+        return stream
+
+    found = through_memory(model, frames, 3, forgetful)
+    assert min(map(largest_error, found, whole)) > 1e-3
 
 
 @torch.no_grad()

@@ -82,7 +82,7 @@ def test_doubled_equals_repeat_and_convolve(
 ) -> None:
     x, conv, direct = video(2, 4, 5, 6, 5), small(), grown()
     direct.load_state_dict(conv.state_dict())
-    folded = conv.doubled(x, Stream(), time=2)
+    folded = conv(x, Stream(), doubled=2)
     found = torch.empty(2, 3, 10, 12, 10)
     for dy in range(2):
         for dx in range(2):
@@ -95,7 +95,7 @@ def test_doubled_equals_repeat_and_convolve(
 @torch.no_grad()
 def test_doubled_in_space_alone(video: Callable[..., Tensor]) -> None:
     x, conv = video(1, 4, 3, 4, 4), CausalConv3d(4, 3)
-    folded = conv.doubled(x, Stream(), time=1)
+    folded = conv(x, Stream(), doubled=1)
     found = torch.empty(1, 3, 3, 8, 8)
     for dy in range(2):
         for dx in range(2):

@@ -60,7 +60,8 @@ class ByteTextEncoder(nn.Module):
 
     def forward(self, byte_ids: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """Tokens of the bytes; padded places are zero and change nothing elsewhere."""
-        x = self.token_embedding(byte_ids) + self.position_embedding.weight[: byte_ids.shape[1]]
+        places = torch.arange(byte_ids.shape[1], device=byte_ids.device)
+        x = self.token_embedding(byte_ids) + self.position_embedding(places)
         for block in self.blocks:
             x = block(x, mask)
         features: Tensor = self.norm(x) * mask.unsqueeze(-1)

@@ -56,17 +56,24 @@ class Look(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.project = nn.Linear(channels, 3 * heads)
+        self.project = PreciseLinear(channels, 3 * heads)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """x: b c t h w -> offsets (x, y) in cells, (b t h w n 2), and weights in 0..1, (b t h w n); both fp32."""
-        with without_autocast(x.device.type):  # bfloat16 knows an offset of 30 cells to an eighth of one
-            weight, bias = self.project.weight.float(), self.project.bias.float()
-            look = functional.linear(rearrange(x.float(), "b c t h w -> b t h w c"), weight, bias)
+        look = self.project(rearrange(x, "b c t h w -> b t h w c"))
         look = rearrange(look, "b t h w (n k) -> b t h w n k", k=3)
         return rearrange(coarse, "b xy t h w -> b t h w 1 xy") + REACH * look[..., :2], look[..., 2].sigmoid()
+
+
+class PreciseLinear(nn.Linear):
+    """In fp32, whatever the weights are in: bfloat16 knows an offset of 30 cells to an eighth of one."""
+
+    # A module of its own, so that hooks that fetch weights from elsewhere are called before they are used.
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # its parent's name
+        with without_autocast(input.device.type):
+            return functional.linear(input.float(), self.weight.float(), self.bias.float())
 
 
 def upsample_offsets(offsets: Tensor, stream: Stream, *, time: int) -> Tensor:

@@ -38,8 +38,8 @@ class Upsample(nn.Module):
         self.conv = conv(in_channels, out_channels)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        folded = self.conv.doubled(x, stream, time=self.time) + repeat(x, "b c t h w -> b (c g) t h w", g=self.repeats)
-        grown = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
+        folded = self.conv(x, stream, doubled=self.time) + repeat(x, "b c t h w -> b (c g) t h w", g=self.repeats)
+        grown: Tensor = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
         return grown[:, :, 1:] if self.time == 2 and stream.first else grown
 
 

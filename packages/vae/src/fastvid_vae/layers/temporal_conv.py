@@ -31,11 +31,15 @@ class TemporalConv3d(nn.Conv3d):
             in_channels, out_channels, kernel_size, stride=stride, padding=(0, space, space), groups=groups, bias=bias
         )
 
-    # Unlike its parent, a temporal convolution is told what came before.
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]
+    # Unlike its parent, a temporal convolution is told what came before. All ways to use its weights begin here, where
+    # hooks that fetch them from elsewhere are called.
+    def forward(self, x: Tensor, stream: Stream, *, doubled: int | None = None) -> Tensor:  # type: ignore[override]
+        """The convolution of x; with `doubled`, 1 or 2, of x repeated in space and so many times in time, folded."""
+        if doubled is not None:
+            return self._doubled(x, stream, time=doubled)
         return self.convolve(x, stream, self.weight, self.bias)
 
-    def doubled(self, x: Tensor, stream: Stream, *, time: int) -> Tensor:
+    def _doubled(self, x: Tensor, stream: Stream, *, time: int) -> Tensor:
         """This convolution on x repeated 2 (and `time`) times along each axis, folded: b (c dy dx dt) t h w.
 
         Equal to repeating and convolving, but the repeated tensor never exists and repeated taps are added up first: an

@@ -56,10 +56,10 @@ def encoder_footprint(config: FSAEConfig, *, itemsize: int, batch: int) -> Footp
         for stage in range(len(widths))
     ]
     downs = [
-        width * (1 if stage in config.temporal_stages else 2) / 4**stage for stage, width in enumerate(widths[:-1])
+        width * (1 if stage in config.temporal_stages else 2) / 4.0**stage for stage, width in enumerate(widths[:-1])
     ]
     blocks = 2 * _convolved(config, widths, config.encoder_depths)
-    remembered = 2 * 3 + blocks + sum(downs) + 2 * widths[-1] / 4 ** (len(widths) - 1)
+    remembered = 2 * 3 + blocks + sum(downs) + 2 * widths[-1] / 4.0 ** (len(widths) - 1)
     return Footprint(
         working=round(batch * max(working)),
         remembered=round(batch * itemsize * remembered),
@@ -78,12 +78,12 @@ def decoder_footprint(config: FSAEConfig, *, itemsize: int, batch: int) -> Footp
         _working(config, stage, widths, mode, itemsize) + stage_bytes[stage + 1]
         for stage in range(len(widths))
     ]
-    ups = sum(width / 4**stage for stage, width in enumerate(widths) if stage)
+    ups = sum(width / 4.0**stage for stage, width in enumerate(widths) if stage)
     inner = _convolved(config, widths, config.decoder_depths) + ups
     past = {"causal": 2, "lite": 1, "standard": 0}[mode]
-    remembered = past * (inner + widths[0] + config.latent_channels / 4 ** (len(widths) - 1))
+    remembered = past * (inner + widths[0] + config.latent_channels / 4.0 ** (len(widths) - 1))
     first_frame = sum(
-        width / 4**stage
+        width / 4.0**stage
         for stage, (width, kind) in enumerate(zip(config.encoder_widths, config.injection, strict=True))
         if kind is not None
     )
@@ -202,8 +202,8 @@ def _tell(tiling: Tiling, needed: int, video: Sequence[int]) -> None:
 
 def _stage_bytes(config: FSAEConfig, widths: Sequence[int], itemsize: int) -> list[float]:
     """Of one activation at every stage, per pixel and frame of the video."""
-    frames = [2 ** sum(temporal < stage for temporal in config.temporal_stages) for stage in range(len(widths))]
-    return [itemsize * width / (4**stage * frames[stage]) for stage, width in enumerate(widths)]
+    frames = [1 << sum(temporal < stage for temporal in config.temporal_stages) for stage in range(len(widths))]
+    return [itemsize * width / (4.0**stage * frames[stage]) for stage, width in enumerate(widths)]
 
 
 def _working(config: FSAEConfig, stage: int, widths: Sequence[int], mode: str, itemsize: int) -> float:
@@ -226,6 +226,6 @@ def _convolved(config: FSAEConfig, widths: Sequence[int], depths: Sequence[int])
     """Channels that the blocks' temporal convolutions take in, per pixel of a picture."""
     channels = {"conv": 2, "attention": GLU_WIDTH}
     return sum(
-        depth * channels[kind] * width / 4**stage
+        depth * channels[kind] * width / 4.0**stage
         for stage, (kind, width, depth) in enumerate(zip(config.stage_kinds, widths, depths, strict=True))
     )

@@ -10,6 +10,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TOY = {
     "fsae_vs_diffusers": "--num-frames 9 --height 64 --width 64 --models AutoencoderKLWan AutoencoderKLLTXVideo",
+    "fsae_lite_vs_standard": "--toy",
     "fsvideo_vs_wan": "--toy",
     "dit_vs_wan": "--num-blocks 1 --heads 1 --frames 1 --height 2 --width 2 --batch 1",
 }

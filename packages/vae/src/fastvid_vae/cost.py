@@ -16,7 +16,8 @@ class Cost:
     Attributes:
         stride: pixels and frames of a latent, (time, height, width).
         weight_bytes: of all parameters.
-        activation_bytes: the most that is alive at once beside the weights, in the pieces that `decode` chooses.
+        activation_bytes: the most that is alive at once beside the weights, in the pieces that `decode` chooses: what
+            the layers work on, what they remember between chunks, the first frame's features and the video itself.
     """
 
     stride: tuple[int, int, int]
@@ -28,22 +29,14 @@ def decode_cost(config: FSAEConfig, video: tuple[int, int, int], *, itemsize: in
     """Cost of frames, height and width; `itemsize` is that of a weight and of an activation, in bytes."""
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in FSAE(config).parameters())
-    of_pixel = memory.bytes_per_pixel(config.decoder_widths[0], itemsize=itemsize)
-    frames, height, width = video
-    tiling = memory.automatic_tiling(
-        of_pixel, video, strides=config.stride, exact_in_time=config.decoder_mode != "standard"
-    )
-    time, rows, columns = config.stride
-    piece = (
-        min(frames, (tiling.time or frames) * time),
-        min(height, (tiling.height or height) * rows),
-        min(width, (tiling.width or width) * columns),
-    )
-    whole_video = 3 * frames * height * width * itemsize
+    footprint = memory.decoder_footprint(config, itemsize=itemsize, batch=1)
+    padded = memory.whole_cells(video, strides=config.stride)
+    exact = config.decoder_mode != "standard"
+    tiling = memory.automatic_tiling(footprint, padded, strides=config.stride, exact_in_time=exact)
     return Cost(
         stride=config.stride,
         weight_bytes=itemsize * parameters,
-        activation_bytes=of_pixel * piece[0] * piece[1] * piece[2] + whole_video,
+        activation_bytes=memory.bytes_needed(footprint, tiling, padded, strides=config.stride, exact_in_time=exact),
     )
 
 

@@ -90,3 +90,10 @@ def test_relative_places_move_together(video: Callable[..., Tensor]) -> None:
     turned = module._rotate(q.expand(-1, 25, -1), angles)
     scores = (turned @ turned.transpose(1, 2)).view(2, 5, 5, 5, 5)
     assert torch.allclose(scores[:, 1:, 1:, 1:, 1:], scores[:, :-1, :-1, :-1, :-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["content", "relative"])
+def test_no_table_of_all_pairs_is_ever_held(kind: str, live_bytes: Callable[[Callable[[], object]], int]) -> None:
+    """2048 positions that look at 1024, in two heads; at full size such a table alone would take 2 TB."""
+    layer, x, first = attention(kind), torch.randn(1, 16, 2, 32, 32), torch.randn(1, 16, 1, 32, 32)
+    assert live_bytes(lambda: layer(x, first)) < 2 * 2048 * 1024 * 4 / 4

@@ -49,8 +49,10 @@ class Decoder(nn.Module):
         self.norm_out = PixelNorm(widths[0], affine=config.affine_norm)
         self.conv_out = convs[0](widths[0], 3)
 
-    def forward(self, latents: Tensor, first_features: Sequence[Tensor] | None, stream: Stream, noise: Noise) -> Tensor:
-        """Frames (b 3 T H W); `first_features` are the encoder's features of frame 0, one per stage, or None."""
+    def forward(
+        self, latents: Tensor, first_features: Sequence[Tensor | None] | None, stream: Stream, noise: Noise
+    ) -> Tensor:
+        """Frames (b 3 T H W); `first_features`: the encoder's of frame 0, one a stage with injection, or None."""
         x, offsets = self.start(latents, stream)
         for stage in reversed(range(len(self.stages))):
             x, offsets = self.run_stage(stage, x, offsets, first_features, stream, noise)
@@ -66,7 +68,7 @@ class Decoder(nn.Module):
         stage: int,
         x: Tensor,
         offsets: Tensor | None,
-        first_features: Sequence[Tensor] | None,
+        first_features: Sequence[Tensor | None] | None,
         stream: Stream,
         noise: Noise,
     ) -> tuple[Tensor, Tensor | None]:

@@ -30,6 +30,7 @@ class FirstFrame:
             raise ValueError("`reference` has no effect: this model has no first-frame injection; leave it out")
         self._encoder = encoder
         self._strides = config.stride
+        self._kinds = config.injection
         self._picture = picture
         self._size = size
 
@@ -37,13 +38,13 @@ class FirstFrame:
         if self._picture is not None:
             inputs.check_reference(self._picture, latents, stride=self._strides[1], size=self._size)
 
-    def features(self, tile: Tile) -> Sequence[Tensor] | None:
+    def features(self, tile: Tile) -> Sequence[Tensor | None] | None:
+        """One tensor a stage; None for the stages that have no injection, whose features would fill memory."""
         if self._picture is None:
             return None
         whole = pad_to_cells(self._picture.unsqueeze(2), self._strides)
-        features: Sequence[Tensor]
         _, features = self._encoder(cut(whole, tile, [partial(pixels, stride=self._strides[1])] * 2), Stream())
-        return features
+        return [found if kind else None for found, kind in zip(features, self._kinds, strict=True)]
 
 
 class EncoderPass:
@@ -71,8 +72,10 @@ class EncoderPass:
         frames = pad_to_cells(frames, config.stride, first=first)
         self._padded = frames.shape[2] != self._last_shape[2]
         if self._tiling is None:
-            cost = memory.bytes_per_pixel(config.encoder_widths[0], itemsize=frames.element_size()) * frames.shape[0]
-            self._tiling = memory.automatic_tiling(cost, frames.shape[2:], strides=config.stride, exact_in_time=True)
+            footprint = memory.encoder_footprint(config, itemsize=frames.element_size(), batch=frames.shape[0])
+            self._tiling = memory.automatic_tiling(
+                footprint, frames.shape[2:], strides=config.stride, exact_in_time=True
+            )
         if first:
             self._start(frames, self._tiling)
         return _join(
@@ -114,7 +117,7 @@ class DecoderPass:
         self._first_frame = first_frame
         self._noise = noise
         self._chunked = chunked
-        self._tiles: list[tuple[Tile, Stream, Noise, Sequence[Tensor] | None]] = []
+        self._tiles: list[tuple[Tile, Stream, Noise, Sequence[Tensor | None] | None]] = []
         self._last_shape: torch.Size | None = None
 
     def __call__(self, latents: Tensor) -> Tensor:
@@ -218,9 +221,9 @@ def _decoder_tiling(config: FSAEConfig, latents: Tensor) -> Tiling:
     """What the memory budget asks for."""
     time, height, width = config.stride
     video = (frames_before(latents.shape[2], stride=time), latents.shape[3] * height, latents.shape[4] * width)
-    cost = memory.bytes_per_pixel(config.decoder_widths[0], itemsize=latents.element_size()) * latents.shape[0]
+    footprint = memory.decoder_footprint(config, itemsize=latents.element_size(), batch=latents.shape[0])
     exact = config.decoder_mode != "standard"
-    return memory.automatic_tiling(cost, video, strides=config.stride, exact_in_time=exact)
+    return memory.automatic_tiling(footprint, video, strides=config.stride, exact_in_time=exact)
 
 
 def _join(pieces: Sequence[Tensor]) -> Tensor:

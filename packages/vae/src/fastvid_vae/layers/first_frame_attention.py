@@ -46,7 +46,8 @@ class FirstFrameAttention(nn.Module):
         if self.kind == "linear":
             mixed = relu_linear_attention(q.mT, k.mT, v.mT).mT.to(x.dtype)
         else:
-            mixed = functional.scaled_dot_product_attention(q, k, v)
+            # Only channels that lie side by side get a kernel that never holds the (t h w) x (h w) weights.
+            mixed = functional.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
         mixed = rearrange(mixed, "b n (t h w) e -> b (n e) t h w", h=x.shape[3], w=x.shape[4])
         out: Tensor = x + self.out(mixed)
         return out

@@ -103,19 +103,22 @@ class GroupCausalConv3d(TemporalConv3d):
         self.group_size = group_size
 
     def convolve(self, x: Tensor, stream: Stream, weight: Tensor, bias: Tensor | None) -> Tensor:
-        extended = stream.extend(x, first=1, later=1)
-        if not stream.first:
-            return self._groups(extended, weight, bias)
-        own_group = functional.pad(extended[:, :, :2], (0, 0, 0, 0, 0, 1), mode="replicate")
-        first = self._conv3d(own_group, weight, bias)
-        return torch.cat([first, self._groups(extended[:, :, 1:], weight, bias)], dim=2)
+        starts = stream.first
+        own, groups = self._windows(stream.extend(x, first=1, later=1), starts=starts)
+        out = self._conv3d(groups, weight, bias)
+        del groups  # half as large again as x
+        out = rearrange(out, "(b k) c g h w -> b c (k g) h w", b=x.shape[0])
+        return out if own is None else torch.cat([self._conv3d(own, weight, bias), out], dim=2)
 
-    def _groups(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Every group with its neighbours as one batch entry; x holds one frame before the first group."""
+    def _windows(self, x: Tensor, *, starts: bool) -> tuple[Tensor | None, Tensor]:
+        """What frame 0 sees where the video `starts`, and what every later group sees, a group as one batch entry.
+
+        x holds one frame before the first one. The windows are laid out as the convolution reads them, so that it
+        needs no copy.
+        """
+        own = functional.pad(x[:, :, :2], (0, 0, 0, 0, 0, 1), mode="replicate") if starts else None
+        x = x[:, :, 1:] if starts else x
         size = self.group_size
-        groups = rearrange(x[:, :, 1:], "b c (k g) h w -> b c k g h w", g=size)
-        before = x[:, :, : x.shape[2] - 1 : size].unsqueeze(3)
-        windows = torch.cat([before, groups, groups[:, :, :, -1:]], dim=3)
-        out = self._conv3d(rearrange(windows, "b c k g h w -> (b k) c g h w"), weight, bias)
-        joined: Tensor = rearrange(out, "(b k) c g h w -> b c (k g) h w", b=x.shape[0])
-        return joined
+        groups = rearrange(x[:, :, 1:], "b c (k g) h w -> (b k) c g h w", g=size)
+        before = rearrange(x[:, :, : x.shape[2] - 1 : size], "b c k h w -> (b k) c 1 h w")
+        return own, torch.cat([before, groups, groups[:, :, -1:]], dim=2)

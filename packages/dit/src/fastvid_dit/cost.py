@@ -112,7 +112,7 @@ def reducio_cost(
     if cached:
         condition_bytes = 2 * config.num_blocks * shown * width * itemsize
     else:
-        flops += _condition_flops(config, text_tokens, content) + config.num_blocks * 4 * shown * width**2
+        flops += _condition_flops(config, text_tokens, (rows, columns)) + config.num_blocks * 4 * shown * width**2
     return Cost(
         tokens=prod(grid),
         flops=flops,
@@ -167,14 +167,19 @@ def _reducio_time_flops(config: ReducioDiTConfig) -> int:
     return 2 * ((config.frequency_width + width + 6 * width) * width + size)
 
 
-def _condition_flops(config: ReducioDiTConfig, text_tokens: int, content_tokens: int) -> int:
-    """Of the perceptrons on text and content frame."""
+def _condition_flops(config: ReducioDiTConfig, text_tokens: int, content_size: tuple[int, int]) -> int:
+    """Of the perceptrons on text and content frame, and of bringing the semantic tokens to the grid of the others."""
     width, image = config.width, config.content_frame
     flops = 2 * text_tokens * (config.text_width + width) * width
     if image is None:
         return flops
+    content = prod(size // image.content_patch for size in content_size)
     flops += 2 * image.semantic_tokens * (image.semantic_width + width) * width
-    return flops + 2 * content_tokens * (image.content_channels * image.content_patch**2 + width) * width
+    flops += 2 * content * (image.content_channels * image.content_patch**2 + width) * width
+    if image.fusion == "concat":
+        return flops
+    (rows, columns), (high, wide) = image.semantic_grid, (size // image.content_step for size in content_size)
+    return flops + 2 * high * (rows * columns + wide * columns) * width
 
 
 def _reducio_block_flops(config: ReducioDiTConfig, grid: tuple[int, int, int], condition_tokens: int) -> int:

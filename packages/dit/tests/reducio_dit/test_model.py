@@ -127,10 +127,7 @@ def test_attention_is_called_with_its_site(build_reducio, reducio_inputs, tiny_r
 
     model, given = build_reducio(config), reducio_inputs()
     changed = model(**given, attention=recording)
-    if config.temporal_blocks:
-        grids = [(1, 4, 2), (3, 1, 1)] * 5
-    else:
-        grids = [(3, 4, 2)] * 5
+    grids = [(1, 4, 2), (3, 1, 1)] * 5 if config.temporal_blocks else [(3, 4, 2)] * 5
     assert sites == [AttentionSite(block=i, num_blocks=len(grids), grid=grid) for i, grid in enumerate(grids)]
     assert torch.equal(changed, model(**given))
     assert (model(**given, attention=lambda q, k, v, site, /: v) - changed).abs().max() > 1e-3

@@ -1,4 +1,4 @@
-"""PixArt-alpha in the naming of diffusers' `PixArtTransformer2DModel`, to and from a `ReducioDiT` without content frame.
+"""PixArt-alpha as diffusers' `PixArtTransformer2DModel` names it, to and from a `ReducioDiT` without content frame.
 
 Two traps: the patch embedding is a convolution whose kernel lists channels before pixels, while our tokens list the
 channels of each voxel together; and 4 channels in patches of 2 x 2 have as many inputs as 16 channels in patches of 1.

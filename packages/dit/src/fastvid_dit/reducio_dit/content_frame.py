@@ -1,7 +1,6 @@
 """The content frame as condition tokens: what is seen in it, and where and how exactly it looks."""
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -49,8 +48,18 @@ class ContentFrameEmbedding(nn.Module):
             return (tokens,)
         return rearrange(tokens, "b (h two) (w too) d -> (two too) b h w d", two=2, too=2).unbind(0)
 
-    def _resize(self, tokens: Tensor, size: torch.Size) -> Float[Tensor, "b h w d"]:
+    def _resize(self, tokens: Float[Tensor, "b m d"], size: torch.Size) -> Float[Tensor, "b h w d"]:
+        """Bilinear, as two products: exact at an equal size, and engines have no resizing in every precision."""
         rows, columns = self.config.semantic_grid
-        picture = rearrange(tokens, "b (h w) d -> b d h w", h=rows, w=columns)
-        resized = F.interpolate(picture, size=(size[0], size[1]), mode="bilinear", align_corners=False)
-        return rearrange(resized, "b d h w -> b h w d")
+        down = _bilinear_weights(size[0], rows, tokens)
+        across = _bilinear_weights(size[1], columns, tokens)
+        picture = rearrange(tokens, "b (i j) d -> b i j d", i=rows, j=columns)
+        return torch.einsum("wj,bhjd->bhwd", across, torch.einsum("hi,bijd->bhjd", down, picture))
+
+
+def _bilinear_weights(size: int, source_size: int, like: Tensor) -> Float[Tensor, "size source_size"]:
+    """What each of `size` samples takes of `source_size`: linear between centres, constant beyond the outer ones."""
+    places = torch.arange(size, dtype=torch.float32, device=like.device)
+    places = ((places + 0.5) * (source_size / size) - 0.5).clamp(0, source_size - 1)
+    sources = torch.arange(source_size, dtype=torch.float32, device=like.device)
+    return (1 - (places[:, None] - sources).abs()).clamp(min=0).to(like.dtype)

@@ -203,7 +203,8 @@ class ReducioDiT(nn.Module):
         embedded: Tensor = self.time_embedding(timestep)
         if self.size_embedding is None or size is None:
             return embedded
-        return embedded + self.size_embedding(size)
+        added: Tensor = embedded + self.size_embedding(size)
+        return added
 
     def _add_positions(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rows and columns are scaled from 0 .. n to 0 .. span, so that a frame of any size looks like the training's.
@@ -238,7 +239,7 @@ class ReducioDiT(nn.Module):
 
 
 class SizeEmbedding(nn.Module):
-    """Height, width and their ratio, each embedded as a timestep is, side by side. Source: PixArt-alpha, PixArtMS.py."""
+    """Height, width and their ratio, embedded as a timestep is, side by side. Source: PixArt-alpha, PixArtMS.py."""
 
     def __init__(self, frequency_width: int, width: int) -> None:
         super().__init__()

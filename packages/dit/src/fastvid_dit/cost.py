@@ -178,8 +178,7 @@ def _condition_flops(config: ReducioDiTConfig, text_tokens: int, content_size: t
     flops += 2 * content * (image.content_channels * image.content_patch**2 + width) * width
     if image.fusion == "concat":
         return flops
-    (rows, columns), (high, wide) = image.semantic_grid, (size // image.content_step for size in content_size)
-    return flops + 2 * high * (rows * columns + wide * columns) * width
+    return flops + 2 * (content // image.num_grids) * image.semantic_tokens * width
 
 
 def _reducio_block_flops(config: ReducioDiTConfig, grid: tuple[int, int, int], condition_tokens: int) -> int:

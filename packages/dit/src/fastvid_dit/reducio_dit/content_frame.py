@@ -38,23 +38,23 @@ class ContentFrameEmbedding(nn.Module):
         patches = rearrange(content, "b c (h p) (w q) -> b h w (p q c)", p=patch, q=patch)
         grids = self._grids(self.content_embedding(patches))
         if self.config.fusion == "concat":
-            return tuple(torch.cat((meaning, grid.flatten(1, 2)), dim=1) for grid in grids)
-        resized = self._resize(meaning, grids[0].shape[1:3])
-        return tuple((grid + resized).flatten(1, 2) for grid in grids)
+            return tuple(torch.cat((meaning, grid), dim=1) for grid in grids)
+        step = self.config.content_step
+        resized = self._resize(meaning, content.shape[2] // step, content.shape[3] // step)
+        return tuple(grid + resized for grid in grids)
 
-    def _grids(self, tokens: Float[Tensor, "b h w d"]) -> tuple[Float[Tensor, "b gh gw d"], ...]:
+    def _grids(self, tokens: Float[Tensor, "b h w d"]) -> tuple[Float[Tensor, "b k d"], ...]:
         """Grid 2 a + c has the tokens at (2 i + a, 2 j + c)."""
         if self.config.num_grids == 1:
-            return (tokens,)
-        return rearrange(tokens, "b (h two) (w too) d -> (two too) b h w d", two=2, too=2).unbind(0)
+            return (tokens.flatten(1, 2),)
+        return rearrange(tokens, "b (h two) (w too) d -> (two too) b (h w) d", two=2, too=2).unbind(0)
 
-    def _resize(self, tokens: Float[Tensor, "b m d"], size: torch.Size) -> Float[Tensor, "b h w d"]:
-        """Bilinear, as two products: exact at an equal size, and engines have no resizing in every precision."""
-        rows, columns = self.config.semantic_grid
-        down = _bilinear_weights(size[0], rows, tokens)
-        across = _bilinear_weights(size[1], columns, tokens)
-        picture = rearrange(tokens, "b (i j) d -> b i j d", i=rows, j=columns)
-        return torch.einsum("wj,bhjd->bhwd", across, torch.einsum("hi,bijd->bhjd", down, picture))
+    def _resize(self, tokens: Float[Tensor, "b m d"], rows: int, columns: int) -> Float[Tensor, "b k d"]:
+        """Bilinear, as a product: exact at an equal size, and engines have no resizing in every precision."""
+        down = _bilinear_weights(rows, self.config.semantic_grid[0], tokens)
+        across = _bilinear_weights(columns, self.config.semantic_grid[1], tokens)
+        weights = rearrange(down, "h i -> h 1 i 1") * rearrange(across, "w j -> 1 w 1 j")
+        return torch.matmul(rearrange(weights, "h w i j -> (h w) (i j)"), tokens)
 
 
 def _bilinear_weights(size: int, source_size: int, like: Tensor) -> Float[Tensor, "size source_size"]:

@@ -33,7 +33,8 @@ def test_one_graph_and_no_recompilation(build_reducio, reducio_inputs, tiny_redu
             torch.testing.assert_close(noise, model(**later), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("temporal_blocks", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow  # the contracts export the same model to ONNX
+@pytest.mark.parametrize("temporal_blocks", [False, True])
 def test_export_with_dynamic_sizes(build_reducio, reducio_inputs, tiny_reducio, temporal_blocks):
     model = build_reducio(replace(tiny_reducio, num_blocks=2, temporal_blocks=temporal_blocks))
     b, t, h, w, n = map(Dim, ("b", "t", "h", "w", "l"))

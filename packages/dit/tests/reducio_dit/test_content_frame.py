@@ -26,7 +26,7 @@ def draw(rows=12, columns=8):
 
 
 def test_four_grids_hold_every_place_once(embed, config):
-    """Grid 2 a + c: every other row from a, every other column from c. Source: dit.md's reading of the paper."""
+    """Grid 2 a + c: every other row from a, every other column from c, as DeepStack has it."""
     semantic, content = torch.zeros(2, 9, 14), draw()[1]
     (whole,) = embed(replace(config, num_grids=1))(semantic, content)
     grids = embed(config)(semantic, content)

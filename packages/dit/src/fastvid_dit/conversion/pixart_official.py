@@ -3,7 +3,7 @@
 Queries, keys and values lie in one matrix there, in this order. Two tensors have no place in diffusers' layout: the
 empty caption, a random buffer that was never trained, and the table of positions, from which alone one can tell how
 positions were scaled in training. Source: github.com/PixArt-alpha/PixArt-alpha, diffusion/model/nets/PixArt.py and
-tools/convert_pixart_alpha_to_diffusers.py (methods only; the code is under AGPL-3.0).
+tools/convert_pixart_alpha_to_diffusers.py.
 """
 
 import math

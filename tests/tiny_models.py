@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from fastvid_dit import FSVideoDiT, FSVideoDiTConfig, RefinerMask
+from fastvid_dit import ContentFrameConfig, FSVideoDiT, FSVideoDiTConfig, ReducioDiTConfig, RefinerMask
 from fastvid_pipelines import (
     ByteTextEncoder,
     ByteTextEncoderConfig,
@@ -51,6 +51,26 @@ TRANSFORMER = FSVideoDiTConfig(
     rope_theta=10000.0,
     layer_memory=True,
     memory_norm="post",
+)
+
+REDUCIO_TRANSFORMER = ReducioDiTConfig(
+    patch_size=(1, 1, 1),
+    latent_channels=4,
+    learn_sigma=False,
+    width=24,
+    num_heads=2,
+    num_blocks=2,
+    ffn_width=32,
+    frequency_width=16,
+    text_width=16,
+    content_frame=ContentFrameConfig(
+        semantic_width=12, semantic_grid=(3, 3), content_channels=4, content_patch=2, fusion="add", num_grids=4
+    ),
+    size_embedding=True,
+    temporal_blocks=False,
+    position_span=16.0,
+    learn_time_scale=False,
+    norm_eps=1e-6,
 )
 
 UPSAMPLER = LatentUpsamplerConfig(latent_channels=4, width=8, num_blocks=1)

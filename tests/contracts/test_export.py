@@ -1,5 +1,6 @@
 """A graph computes what its model computes: every kind of decoder and transformer, at sizes the trace never saw."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from fastvid_dit import FSVideoDiT, FSVideoDiTConfig
+from fastvid_dit import FSVideoDiT, FSVideoDiTConfig, ReducioDiT, ReducioDiTConfig
 from fastvid_dit.rope import rotary_tables
 from fastvid_export import (
+    TRANSFORMER_AXES,
     Exportable,
+    InputSpec,
     OnnxEngine,
     ParityReport,
     decoder_exportable,
@@ -18,10 +21,11 @@ from fastvid_export import (
     transformer_exportable,
     upsampler_exportable,
 )
+from fastvid_export.wrappers import draw_mask, draw_normal, draw_signed, draw_timestep
 from fastvid_vae import FSAE, LatentUpsampler
 from torch import Tensor
 
-from ..tiny_models import AUTOENCODER, REFINER, TRANSFORMER, UPSAMPLER, randomised
+from ..tiny_models import AUTOENCODER, REDUCIO_TRANSFORMER, REFINER, TRANSFORMER, UPSAMPLER, randomised
 from .installed import TINY_CONFIGS, names
 
 # Of three stages only: what costs time is the trace, and a fourth stage shows nothing new to it.
@@ -58,8 +62,8 @@ def named_sizes(path: Path) -> dict[str, list[str | int]]:
 def test_every_installed_kind_has_a_graph_here() -> None:
     """A new kind of model needs a test of its own below."""
     assert names("autoencoder") == ["FSAE"]
-    assert names("transformer") == ["FSVideoDiT"]
-    assert set(TINY_CONFIGS) == {"FSAE", "FSVideoDiT"}
+    assert names("transformer") == ["FSVideoDiT", "ReducioDiT"]
+    assert set(TINY_CONFIGS) == {"FSAE", "FSVideoDiT", "ReducioDiT"}
 
 
 @pytest.mark.parametrize(
@@ -151,3 +155,43 @@ def eager(model: FSVideoDiT, inputs: dict[str, Tensor], positions: Tensor | None
     names_of_model = ("latents", "timestep", "text", "text_mask", "condition", "image_tokens")
     velocity: Tensor = model(**{name: inputs[name] for name in names_of_model if name in inputs}, positions=positions)
     return velocity
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        REDUCIO_TRANSFORMER,
+        pytest.param(replace(REDUCIO_TRANSFORMER, temporal_blocks=True, learn_sigma=True), marks=pytest.mark.slow),
+    ],
+)
+def test_transformer_with_content_frame(tmp_path: Path, config: ReducioDiTConfig) -> None:
+    model, frame = randomised(ReducioDiT(config)), config.content_frame
+    assert frame is not None
+    exportable = Exportable(
+        name="transformer with content frame",
+        module=model,
+        inputs={
+            "latents": InputSpec(shape=("b", config.latent_channels, "t", "h", "w"), draw=draw_normal),
+            "timestep": InputSpec(shape=("b",), draw=draw_timestep),
+            "text": InputSpec(shape=("b", "l", config.text_width), draw=draw_normal),
+            "text_mask": InputSpec(shape=("b", "l"), draw=draw_mask),
+            "semantic": InputSpec(shape=("b", frame.semantic_tokens, frame.semantic_width), draw=draw_normal),
+            "content": InputSpec(shape=("b", frame.content_channels, (4, "h"), (4, "w")), draw=draw_normal),
+            "size": InputSpec(shape=("b", 2), draw=draw_pixels),
+            "positions": InputSpec(shape=(3, "t", "h", "w"), draw=draw_signed),
+        },
+        outputs=("prediction",),
+        axes=TRANSFORMER_AXES,
+    )
+    _, engine = export(exportable, tmp_path)
+    assert named_sizes(tmp_path / "graph.onnx")["content"] == ["b", 4, "4*h", "4*w"]
+    inputs = exportable.draw_inputs({"b": 1, "t": 4, "h": 3, "w": 2, "l": 9}, seed=3)
+    got = engine(inputs)[0]
+    torch.testing.assert_close(got, model(**inputs), rtol=1e-4, atol=1e-5)
+    for name in ("positions", "size", "semantic", "content"):
+        assert not torch.allclose(engine(inputs | {name: inputs[name] * 2})[0], got, rtol=1e-2, atol=1e-3)
+
+
+def draw_pixels(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Heights and widths."""
+    return 64 + 960 * torch.rand(*shape, generator=generator)

@@ -1,17 +1,16 @@
-"""A block of FSVideoDiT, and the head: attention over tokens, text and image tokens, modulated by the timestep."""
+"""A block of FSVideoDiT: attention over tokens, text and image tokens, modulated by the timestep."""
 
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from fastvid_dit.attention import AttentionOp, AttentionSite
+from fastvid_dit.attention import AttentionOp, AttentionSite, merge_heads, split_heads
 from fastvid_dit.config import FSVideoDiTConfig
 from fastvid_dit.layer_memory import States, mix, route
 from fastvid_dit.layers import FeedForward, LayerNorm, RMSNorm
-from fastvid_dit.modulation import Modulation, modulate
+from fastvid_dit.modulation import Modulation, add_gated, modulate
 from fastvid_dit.rope import RotaryTables, rotate
 
 
@@ -57,12 +56,12 @@ class Block(nn.Module):
             mixed = mix(states, weights)
             normed = self.norm_self(mixed) if self.memory_norm == "post" else mixed
             source = modulate(normed, shift, scale).to(x.dtype)
-        x = _add_gated(x, self.self_attention(hidden, source, context, site), gate)
+        x = add_gated(x, self.self_attention(hidden, source, context, site), gate)
 
         x = x + self.cross_attention(self.norm_cross(x).to(x.dtype), context)
 
         hidden = modulate(self.norm_ffn(x), ffn_shift, ffn_scale).to(x.dtype)
-        x = _add_gated(x, self.ffn(hidden), ffn_gate)
+        x = add_gated(x, self.ffn(hidden), ffn_gate)
         return x, weights
 
     def memory_entry(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
@@ -120,33 +119,3 @@ class CrossAttention(nn.Module):
             attended = attended + F.scaled_dot_product_attention(q, image_k, image_v)
         out: Tensor = self.to_out(merge_heads(attended))
         return out
-
-
-class Head(nn.Module):
-    """Modulated norm and projection to the velocity of each voxel of a patch."""
-
-    def __init__(self, config: FSVideoDiTConfig, out_channels: int) -> None:
-        super().__init__()
-        self.modulation = Modulation(2, config.width)
-        self.norm = LayerNorm(config.width, config.norm_eps, affine=False)
-        self.linear = nn.Linear(config.width, out_channels)
-
-    def forward(self, x: Float[Tensor, "b n d"], timestep: Float[Tensor, "b d"]) -> Float[Tensor, "b n p"]:
-        shift, scale = self.modulation(timestep.unsqueeze(1))
-        out: Tensor = self.linear(modulate(self.norm(x), shift, scale).to(x.dtype))
-        return out
-
-
-def split_heads(x: Float[Tensor, "b n d"], num_heads: int) -> Float[Tensor, "b heads n e"]:
-    """Channels of a head are adjacent."""
-    return rearrange(x, "b n (heads e) -> b heads n e", heads=num_heads)
-
-
-def merge_heads(x: Float[Tensor, "b heads n e"]) -> Float[Tensor, "b n d"]:
-    """The inverse of `split_heads`."""
-    return rearrange(x, "b heads n e -> b n (heads e)")
-
-
-def _add_gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
-    """x + gate update in float32, back in x's dtype: the residual stream never changes dtype."""
-    return (x.float() + update.float() * gate).to(x.dtype)

@@ -17,16 +17,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fastvid_dit.attention import AttentionOp, AttentionSite, sdpa
-from fastvid_dit.block import Block, BlockContext, Head
+from fastvid_dit.attention import AttentionOp, AttentionSite, key_mask, sdpa
+from fastvid_dit.block import Block, BlockContext
 from fastvid_dit.checkpoint import build_empty, find_folder, load_weights, read_config, save
 from fastvid_dit.config import FSVideoDiTConfig
+from fastvid_dit.head import Head
 from fastvid_dit.layer_memory import States, allocate_memory, init_router_from_scratch
 from fastvid_dit.layers import FeedForward, ImageEmbedding, TimestepEmbedding
 from fastvid_dit.patchify import patchify, token_grid, unpatchify
 from fastvid_dit.positions import grid_positions
 from fastvid_dit.refinement import refiner_condition
 from fastvid_dit.rope import RotaryTables, rotary_tables
+from fastvid_dit.shapes import require_shape, require_size, require_whole_patches
 
 FLOAT32_PARTS = ("time_embedding.", "modulation.")
 """Parameters that stay float32 when a model is loaded in a lower precision."""
@@ -56,7 +58,7 @@ class FSVideoDiT(nn.Module):
         self.text_embedding = FeedForward(config.text_width, width, width)
         self.image_embedding = None if config.image_width is None else ImageEmbedding(config.image_width, width)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_blocks))
-        self.head = Head(config, config.latent_channels * voxels)
+        self.head = Head(width, config.latent_channels * voxels, config.norm_eps)
         self.apply(_init_weights)
 
     @classmethod
@@ -108,8 +110,8 @@ class FSVideoDiT(nn.Module):
         """
         if num_latent_frames < 1:
             raise ValueError(f"`num_latent_frames` must be at least 1, got {num_latent_frames}; nearest: 1, 2")
-        _require_size("image_latents", image_latents, num_axes=5, axis=1, size=self.config.latent_channels)
-        _require_size("image_latents", image_latents, num_axes=5, axis=2, size=1)
+        require_size("image_latents", image_latents, num_axes=5, axis=1, size=self.config.latent_channels)
+        require_size("image_latents", image_latents, num_axes=5, axis=2, size=1)
         mask = torch.ones_like(image_latents[:, :1]).expand(-1, self.config.mask_channels, -1, -1, -1)
         first = torch.cat((mask, image_latents), dim=1)
         return F.pad(first, (0, 0, 0, 0, 0, num_latent_frames - 1))
@@ -131,10 +133,10 @@ class FSVideoDiT(nn.Module):
         """
         if self.config.refiner_mask is None:
             raise ValueError("`refiner_mask` of the model's config is None: it is a base model, not a refiner")
-        _require_size("upsampled", upsampled, num_axes=5, axis=1, size=self.config.latent_channels)
+        require_size("upsampled", upsampled, num_axes=5, axis=1, size=self.config.latent_channels)
         batch, channels, _, h, w = upsampled.shape
-        _require_shape("image_latents", image_latents, (batch, channels, 1, h, w))
-        _require_shape("upsampled_image_latents", upsampled_image_latents, (batch, channels, 1, h, w))
+        require_shape("image_latents", image_latents, (batch, channels, 1, h, w))
+        require_shape("upsampled_image_latents", upsampled_image_latents, (batch, channels, 1, h, w))
         condition = refiner_condition(upsampled, image_latents, upsampled_image_latents, self.config.refiner_mask)
         return condition.channels(self.config.mask_channels)
 
@@ -177,7 +179,7 @@ class FSVideoDiT(nn.Module):
         context = BlockContext(
             timestep=rearrange(self.time_projection(F.silu(embedded)), "b (six d) -> b six d", six=6),
             text=self.text_embedding(text.to(dtype)),
-            text_mask=None if text_mask is None else _key_mask(text_mask),
+            text_mask=None if text_mask is None else key_mask(text_mask),
             image=None if image_tokens is None else self._embed_image(image_tokens.to(dtype)),
             rotary=self._rotary(grid_positions(grid, device=latents.device) if positions is None else positions),
             attention=attention,
@@ -226,16 +228,16 @@ class FSVideoDiT(nn.Module):
         positions: Tensor | None,
     ) -> None:
         config = self.config
-        _require_size("latents", latents, num_axes=5, axis=1, size=config.latent_channels)
-        _require_size("condition", condition, num_axes=5, axis=1, size=config.condition_channels)
-        _require_size("text", text, num_axes=3, axis=2, size=config.text_width)
+        require_size("latents", latents, num_axes=5, axis=1, size=config.latent_channels)
+        require_size("condition", condition, num_axes=5, axis=1, size=config.condition_channels)
+        require_size("text", text, num_axes=3, axis=2, size=config.text_width)
         if (image_tokens is None) != (config.image_width is None):
             need = "is required" if image_tokens is None else "must be None"
             raise ValueError(f"`image_tokens` {need}: the model's `image_width` is {config.image_width}")
         if image_tokens is not None and config.image_width is not None:
-            _require_size("image_tokens", image_tokens, num_axes=3, axis=2, size=config.image_width)
+            require_size("image_tokens", image_tokens, num_axes=3, axis=2, size=config.image_width)
         if positions is not None:
-            _require_size("positions", positions, num_axes=4, axis=0, size=3)
+            require_size("positions", positions, num_axes=4, axis=0, size=3)
 
     def _check_against_latents(
         self,
@@ -248,39 +250,16 @@ class FSVideoDiT(nn.Module):
         positions: Tensor | None,
     ) -> None:
         batch, _, t, h, w = latents.shape
-        for name, size, patch in zip(("frames", "rows", "columns"), (t, h, w), self.config.patch_size, strict=True):
-            if size < patch or size % patch:
-                lower = max(size // patch, 1) * patch
-                raise ValueError(
-                    f"`latents` have {size} {name}, need a multiple of {patch}; nearest: {lower}, {lower + patch}"
-                )
-        _require_shape("timestep", timestep, (batch,))
-        _require_shape("text", text, (batch, *text.shape[1:]))
-        _require_shape("condition", condition, (batch, condition.shape[1], t, h, w))
+        require_whole_patches(latents, self.config.patch_size)
+        require_shape("timestep", timestep, (batch,))
+        require_shape("text", text, (batch, *text.shape[1:]))
+        require_shape("condition", condition, (batch, condition.shape[1], t, h, w))
         if text_mask is not None:
-            _require_shape("text_mask", text_mask, (batch, text.shape[1]))
+            require_shape("text_mask", text_mask, (batch, text.shape[1]))
         if image_tokens is not None:
-            _require_shape("image_tokens", image_tokens, (batch, *image_tokens.shape[1:]))
+            require_shape("image_tokens", image_tokens, (batch, *image_tokens.shape[1:]))
         if positions is not None:
-            _require_shape("positions", positions, (3, *token_grid((t, h, w), self.config.patch_size)))
-
-
-def _key_mask(text_mask: Tensor) -> Tensor:
-    """Broadcast over heads and queries; a row without any token attends to all: softmax over none is NaN."""
-    empty = ~text_mask.any(dim=1, keepdim=True)
-    return (text_mask | empty)[:, None, None, :]
-
-
-def _require_size(name: str, tensor: Tensor, *, num_axes: int, axis: int, size: int) -> None:
-    if tensor.dim() != num_axes:
-        raise ValueError(f"`{name}` has {tensor.dim()} axes (shape {tuple(tensor.shape)}), need {num_axes}")
-    if tensor.shape[axis] != size:
-        raise ValueError(f"`{name}` has size {tensor.shape[axis]} on axis {axis}, need {size}")
-
-
-def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, need {shape} to go with `latents`")
+            require_shape("positions", positions, (3, *token_grid((t, h, w), self.config.patch_size)))
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -23,3 +23,10 @@ def modulate(
 ) -> Float[Tensor, "b n d"]:
     """x (1 + scale) + shift."""
     return x * (1 + scale) + shift
+
+
+def add_gated(
+    x: Float[Tensor, "b n d"], update: Float[Tensor, "b n d"], gate: Float[Tensor, "b 1 d"]
+) -> Float[Tensor, "b n d"]:
+    """x + gate update in float32, back in x's dtype: the residual stream never changes dtype."""
+    return (x.float() + update.float() * gate).to(x.dtype)

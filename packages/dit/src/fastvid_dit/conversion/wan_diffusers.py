@@ -4,13 +4,14 @@ Two traps: diffusers calls the affine norm before cross-attention norm2 (Wan: no
 convolution whose kernel lists channels before voxels, while our tokens list the channels of each voxel together.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from fastvid_dit.config import FSVideoDiTConfig
+from fastvid_dit.conversion.strict import require_same_keys, require_same_shapes
 from fastvid_dit.fsvideo_dit import FSVideoDiT
 from fastvid_dit.layer_memory import init_router_for_pretrained
 
@@ -53,8 +54,8 @@ def convert(state_dict: Mapping[str, Tensor], config: FSVideoDiTConfig) -> dict[
     ours = _expected(config)
     theirs = {_foreign(name): _to_theirs(name, tensor, config) for name, tensor in ours.items()}
     given = {name: tensor for name, tensor in state_dict.items() if not name.endswith(UNUSED_SUFFIX)}
-    _require_same_keys(given, theirs)
-    _require_same_shapes(given, theirs)
+    require_same_keys(given, theirs)
+    require_same_shapes(given, theirs)
     return {name: _to_ours(name, given[_foreign(name)]) for name in ours}
 
 
@@ -65,8 +66,8 @@ def invert(state_dict: Mapping[str, Tensor], config: FSVideoDiTConfig) -> dict[s
         ValueError: `config` has layer memory, or a tensor is missing, unexpected or misshapen.
     """
     ours = _expected(config)
-    _require_same_keys(state_dict, ours)
-    _require_same_shapes(state_dict, ours)
+    require_same_keys(state_dict, ours)
+    require_same_shapes(state_dict, ours)
     return {_foreign(name): _to_theirs(name, tensor, config) for name, tensor in state_dict.items()}
 
 
@@ -89,8 +90,8 @@ def start_from_wan(model: FSVideoDiT, state_dict: Mapping[str, Tensor], wan: FSV
         for name in ("patch_embedding.weight", "patch_embedding.bias", "head.linear.weight", "head.linear.bias"):
             source[name] = own[name]
     routers = {name: tensor for name, tensor in own.items() if ".memory_router." in name}
-    _require_same_keys(source | routers, own)
-    _require_same_shapes(source, own)
+    require_same_keys(source | routers, own)
+    require_same_shapes(source, own)
     model.load_state_dict(source | routers)
     for name, module in model.named_modules():
         if name.endswith(".memory_router") and isinstance(module, nn.Linear):
@@ -130,19 +131,3 @@ def _to_theirs(name: str, tensor: Tensor, config: FSVideoDiTConfig) -> Tensor:
         pt, ph, pw = config.patch_size
         return rearrange(tensor, "d (pt ph pw c) -> d c pt ph pw", pt=pt, ph=ph, pw=pw)
     return tensor.unsqueeze(0) if name.endswith("modulation.table") else tensor
-
-
-def _require_same_keys(given: Iterable[str], wanted: Iterable[str]) -> None:
-    missing, unexpected = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
-    if missing or unexpected:
-        raise ValueError(f"`state_dict`: missing tensors {missing[:10]}, unexpected tensors {unexpected[:10]}")
-
-
-def _require_same_shapes(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    wrong = [
-        f"{name} {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
-        for name, tensor in given.items()
-        if tensor.shape != wanted[name].shape
-    ]
-    if wrong:
-        raise ValueError(f"`state_dict`: misshapen tensors {wrong[:10]}")

@@ -1,0 +1,1 @@
+"""Reducio-DiT, the diffusion transformer of Reducio (section 3.2)."""

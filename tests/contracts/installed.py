@@ -10,9 +10,9 @@ from typing import Any
 
 import fastvid_pipelines.interfaces as pipelines
 
-from ..tiny_models import AUTOENCODER, TRANSFORMER, randomised
+from ..tiny_models import AUTOENCODER, REDUCIO, TRANSFORMER, randomised
 
-TINY_CONFIGS: dict[str, Any] = {"FSAE": AUTOENCODER, "FSVideoDiT": TRANSFORMER}
+TINY_CONFIGS: dict[str, Any] = {"FSAE": AUTOENCODER, "FSVideoDiT": TRANSFORMER, "ReducioVAE": REDUCIO}
 FAKES = {"autoencoder": "FakeAutoencoder", "transformer": "FakeTransformer", "accelerator": "FakeAccelerator"}
 
 

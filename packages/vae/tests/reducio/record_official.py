@@ -1,7 +1,7 @@
 """Record what the released code of Reducio-VAE gives for `official_cases`. Not run by the tests.
 
     git clone https://github.com/microsoft/Reducio-VAE CHECKOUT   (recorded: b460c07)
-    uv run --with pillow python -m packages.vae.tests.reducio.record_official CHECKOUT
+    uv run python -m packages.vae.tests.reducio.record_official CHECKOUT
 
 Nothing of that code is kept, only numbers. What it imports and we have no use for is stood in for here: Lightning by
 `nn.Module`, LPIPS by nothing, the attention of xformers by torch's own.

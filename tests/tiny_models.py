@@ -13,7 +13,7 @@ from fastvid_pipelines import (
     Refiner,
     Sampling,
 )
-from fastvid_vae import FSAE, FSAEConfig, LatentUpsampler, LatentUpsamplerConfig
+from fastvid_vae import FSAE, FSAEConfig, LatentUpsampler, LatentUpsamplerConfig, ReducioConfig
 from torch import nn
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -34,6 +34,20 @@ AUTOENCODER = FSAEConfig(
     noise_weight=0.0,
     latent_mean=(0.0,) * 4,
     latent_std=(1.0,) * 4,
+)
+
+REDUCIO = ReducioConfig(
+    latent_channels=4,
+    num_frames=8,
+    widths=(4, 8, 8, 8),
+    content_widths=(4, 8, 8),
+    num_blocks=1,
+    temporal_levels=2,
+    fusion="attention",
+    fused_levels=(1, 2),
+    num_heads=2,
+    fusion_head_width=4,
+    norm_groups=2,
 )
 
 TRANSFORMER = FSVideoDiTConfig(

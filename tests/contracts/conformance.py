@@ -25,6 +25,7 @@ site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1,
 
 # models and accelerators, for pipelines
 autoencoder: pipelines.Autoencoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+with_content: pipelines.Autoencoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
 transformer: pipelines.Transformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 upsampler: pipelines.Upsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 refiner: pipelines.RefinerTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
@@ -47,4 +48,5 @@ step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_
 # models, for export
 decoder: export.VideoDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
 enlarging: export.LatentUpsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
+content_decoder: export.VideoDecoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
 flat: export.VideoTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)

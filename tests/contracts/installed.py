@@ -10,12 +10,13 @@ from typing import Any
 
 import fastvid_pipelines.interfaces as pipelines
 
-from ..tiny_models import AUTOENCODER, REDUCIO_TRANSFORMER, TRANSFORMER, randomised
+from ..tiny_models import AUTOENCODER, REDUCIO, REDUCIO_TRANSFORMER, TRANSFORMER, randomised
 
 TINY_CONFIGS: dict[str, Any] = {
     "FSAE": AUTOENCODER,
     "FSVideoDiT": TRANSFORMER,
     "ReducioDiT": REDUCIO_TRANSFORMER,
+    "ReducioVAE": REDUCIO,
 }
 FAKES = {"autoencoder": "FakeAutoencoder", "transformer": "FakeTransformer", "accelerator": "FakeAccelerator"}
 

@@ -22,10 +22,10 @@ from fastvid_export import (
     upsampler_exportable,
 )
 from fastvid_export.wrappers import draw_mask, draw_normal, draw_signed, draw_timestep
-from fastvid_vae import FSAE, LatentUpsampler
+from fastvid_vae import FSAE, LatentUpsampler, ReducioVAE
 from torch import Tensor
 
-from ..tiny_models import AUTOENCODER, REDUCIO_TRANSFORMER, REFINER, TRANSFORMER, UPSAMPLER, randomised
+from ..tiny_models import AUTOENCODER, REDUCIO, REDUCIO_TRANSFORMER, REFINER, TRANSFORMER, UPSAMPLER, randomised
 from .installed import TINY_CONFIGS, names
 
 # Of three stages only: what costs time is the trace, and a fourth stage shows nothing new to it.
@@ -37,6 +37,9 @@ SMALL_AUTOENCODER = replace(
     encoder_depths=(1, 1, 1),
     decoder_depths=(1, 1, 1),
     injection=(None, None, "content"),
+)
+SMALL_REDUCIO = replace(
+    REDUCIO, widths=(4, 8, 8), content_widths=(4, 8), temporal_levels=1, fused_levels=(1,), num_frames=8
 )
 WITH_IMAGE = replace(TRANSFORMER, patch_size=(1, 2, 2), image_width=12, memory_norm="pre")
 WITHOUT_MEMORY = replace(TRANSFORMER, layer_memory=False)
@@ -61,9 +64,9 @@ def named_sizes(path: Path) -> dict[str, list[str | int]]:
 
 def test_every_installed_kind_has_a_graph_here() -> None:
     """A new kind of model needs a test of its own below."""
-    assert names("autoencoder") == ["FSAE"]
+    assert names("autoencoder") == ["FSAE", "ReducioVAE"]
     assert names("transformer") == ["FSVideoDiT", "ReducioDiT"]
-    assert set(TINY_CONFIGS) == {"FSAE", "FSVideoDiT", "ReducioDiT"}
+    assert set(TINY_CONFIGS) == {"FSAE", "FSVideoDiT", "ReducioDiT", "ReducioVAE"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,25 @@ def test_decoder(tmp_path: Path, mode: Any, reference: bool, injection: Any) -> 
     latents, first = model.encode(frames), frames[:, :, 0] if reference else None
     inputs = {"latents": latents} | ({} if first is None else {"reference": first})
     torch.testing.assert_close(engine(inputs)[0], model.decode(latents, reference=first), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", [pytest.param("none", marks=pytest.mark.slow), "attention"])
+def test_decoder_with_content_frame(tmp_path: Path, fusion: Any) -> None:
+    """One clip of any length; at the length of the training, what the model gives outside `tiled`."""
+    model = randomised(ReducioVAE(replace(SMALL_REDUCIO, fusion=fusion)))
+    for name, table in ReducioVAE(model.config).state_dict().items():  # what is no weight stays as it is
+        if name.endswith("pos_embed"):
+            model.get_parameter(name).copy_(table)
+    fused = fusion != "none"
+    _, engine = export(decoder_exportable(model, reference=fused), tmp_path)
+    expected: dict[str, list[str | int]] = {"latents": ["b", 4, "t", "h", "w"]}
+    expected |= {"reference": ["b", 3, "4*h", "4*w"]} if fused else {}
+    assert named_sizes(tmp_path / "graph.onnx") == expected | {"frames": ["b", 3, "2*t", "4*h", "4*w"]}
+
+    frames = torch.rand(1, 3, 8, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents, content = model.encode(frames), frames[:, :, 3] if fused else None
+    inputs = {"latents": latents} | ({} if content is None else {"reference": content})
+    torch.testing.assert_close(engine(inputs)[0], model.decode(latents, reference=content), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

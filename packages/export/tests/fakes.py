@@ -50,7 +50,7 @@ class FakeDecoder(nn.Module):
 
     stride = (2, 4, 4)
     latent_channels = 4
-    chunk: int | None = None  # frames; None: by a memory budget
+    whole = False  # otherwise in chunks by a memory budget
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,16 +59,17 @@ class FakeDecoder(nn.Module):
         self.mix = nn.Conv2d(3, 3, 1)
 
     @contextmanager
-    def tiled(self, *, spatial: None, temporal: int) -> Iterator[None]:
-        self.chunk = temporal
+    def tiled(self, *, spatial: None, temporal: None) -> Iterator[None]:
+        self.whole = True
         try:
             yield
         finally:
-            self.chunk = None
+            self.whole = False
 
     def decode(self, latents: Tensor, *, reference: Tensor | None = None) -> Tensor:
-        affordable = 2 if latents[0].numel() > 1000 else 10
-        chunks = latents.split(affordable if self.chunk is None else (self.chunk - 1) // 2 + 1, dim=2)
+        if self.whole:
+            return self.decode_chunk(latents, reference)
+        chunks = latents.split(2 if latents[0].numel() > 1000 else 10, dim=2)
         return torch.cat([self.decode_chunk(chunk, reference) for chunk in chunks], dim=2)
 
     def decode_chunk(self, latents: Tensor, reference: Tensor | None) -> Tensor:

@@ -29,8 +29,8 @@ class VideoDecoder(Protocol):
     @property
     def latent_channels(self) -> int: ...
 
-    def tiled(self, *, spatial: None, temporal: int) -> AbstractContextManager[object]:
-        """Inside it, pictures are decoded whole, and videos in chunks of `temporal` frames."""
+    def tiled(self, *, spatial: None, temporal: None) -> AbstractContextManager[object]:
+        """Inside it, a video is decoded whole, in space and in time."""
         ...
 
     def decode(

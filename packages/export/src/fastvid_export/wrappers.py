@@ -33,9 +33,6 @@ TRANSFORMER_AXES: Mapping[str, AxisRange] = MappingProxyType(
 )
 """Batch, the grid of tokens (latents over patch size), and text tokens."""
 
-LONGEST_CHUNK = 2**20
-"""Latent frames, more than any axis may have."""
-
 IMAGE_TOKEN_AXIS = AxisRange(minimum=1, example=6, maximum=2048)
 
 
@@ -50,8 +47,8 @@ class DecoderGraph(nn.Module):
     def forward(
         self, latents: Float[Tensor, "b c t h w"], reference: Float[Tensor, "b 3 H W"] | None = None
     ) -> Float[Tensor, "b 3 T H W"]:
-        # One chunk longer than any video: what a model cuts by a memory budget would be baked in as a cut.
-        with self.decoder.tiled(spatial=None, temporal=1 + self.decoder.stride[0] * LONGEST_CHUNK):
+        # Whole: what a model cuts, by a memory budget or into clips, would be baked in as a cut.
+        with self.decoder.tiled(spatial=None, temporal=None):
             return self.decoder.decode(latents, reference=reference)
 
 

@@ -5,16 +5,22 @@ from fastvid_vae.fsae.config import FSAE_LITE, FSAE_STANDARD, FSAEConfig
 from fastvid_vae.fsae.model import FSAE
 from fastvid_vae.latent_upsampler import LATENT_UPSAMPLER_2X, LatentUpsampler, LatentUpsamplerConfig
 from fastvid_vae.metrics import psnr, ssim
+from fastvid_vae.reducio.config import REDUCIO_FT2, REDUCIO_FT4, ReducioConfig
+from fastvid_vae.reducio.model import ReducioVAE
 
 __all__ = [
     "FSAE",
     "FSAE_LITE",
     "FSAE_STANDARD",
     "LATENT_UPSAMPLER_2X",
+    "REDUCIO_FT2",
+    "REDUCIO_FT4",
     "CheckpointError",
     "FSAEConfig",
     "LatentUpsampler",
     "LatentUpsamplerConfig",
+    "ReducioConfig",
+    "ReducioVAE",
     "psnr",
     "ssim",
 ]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fastvid_vae import checkpoint
+from fastvid_vae.arguments import check_latents
 from fastvid_vae.fsae import inputs
 from fastvid_vae.fsae.config import FSAEConfig
 from fastvid_vae.fsae.decoder import Decoder
@@ -204,7 +205,7 @@ class FSAE(nn.Module):
         return mean, std
 
     def _raw(self, latents: Tensor) -> Tensor:
-        inputs.check_latents(latents, channels=self.latent_channels)
+        check_latents(latents, channels=self.latent_channels)
         return self.denormalise(latents)
 
     def _noise(self, mode: NoiseMode, generator: torch.Generator | None) -> Noise:

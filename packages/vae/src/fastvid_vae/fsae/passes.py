@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastvid_vae.arguments import check_frames
 from fastvid_vae.fsae import inputs, memory
 from fastvid_vae.fsae.config import FSAEConfig
 from fastvid_vae.fsae.decoder import Decoder
@@ -61,7 +62,7 @@ class EncoderPass:
 
     def __call__(self, frames: Tensor) -> Tensor:
         config, first = self._config, self._last_shape is None
-        inputs.check_frames(frames)
+        check_frames(frames)
         inputs.check_same_size("frames", frames.shape, self._last_shape)
         if self._last_shape is not None and self._padded:
             raise ValueError(
@@ -127,9 +128,8 @@ class DecoderPass:
             self._tiling = _decoder_tiling(self._config, latents)
         if not self._tiles:
             self._start(latents, self._tiling)
-        return _join(
-            [self._decode(piece) for piece in torch.split(latents, self._tiling.time or latents.shape[2], dim=2)]
-        )
+        time = self._tiling.time
+        return _join([self._decode(piece) for piece in ([latents] if time is None else latents.split(time, dim=2))])
 
     def _start(self, latents: Tensor, tiling: Tiling) -> None:
         self._first_frame.check(latents)

@@ -1,0 +1,1 @@
+"""Reducio-VAE, the video autoencoder that decodes with the help of a content frame."""

@@ -14,9 +14,8 @@ from fastvid_vae.tiling import Tiling, plan_grid
 
 logger = logging.getLogger(__name__)
 
-BUDGET = (
-    8 * 2**30
-)  # bytes beside the weights; above, `encode` and `decode` work in pieces unless `tiled` says otherwise
+BUDGET = 8 * 2**30
+"""Bytes beside the weights; above, `encode` and `decode` work in pieces unless `tiled` says otherwise."""
 TILE_PIXELS = 512
 TILE_LATENTS = 16
 # Smaller tiles cost more than a decibel or two: see the README, "Measured, and claimed".

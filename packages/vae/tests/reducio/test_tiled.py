@@ -64,8 +64,9 @@ def largest_step(model: ReducioVAE, layout: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_there_is_no_seam(layout: str, build: Callable[..., ReducioVAE], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fade over 16 pixels rises by a sixteenth at a time."""
-    assert largest_step(build(fusion="none"), layout, monkeypatch) == pytest.approx(1 / 16)
+    """Tiles share 16 pixels: the released code's fade over all of them, ours over the middle half."""
+    faded = 16 if layout == "overhang" else 8
+    assert largest_step(build(fusion="none"), layout, monkeypatch) == pytest.approx(1 / faded)
 
 
 def cut_hard(span: tiling.Span, to_output: tiling.CellMap) -> Tensor:

@@ -128,11 +128,31 @@ def test_compressed_archives_are_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        ({0: 0}, zipfile.BadZipFile),  # the entry's signature
+        ({6: 255}, NotImplementedError),  # the version that it asks for
+        ({9: 8, 46: 255}, UnicodeDecodeError),  # its name, said to be UTF-8
+    ],
+)
+def test_a_damaged_archive_is_named(tmp_path: Path, damage: dict[int, int], cause: type[Exception]) -> None:
+    file = archive(tmp_path / "model.pt", pickle.dumps({}))
+    content = bytearray(file.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    for place, value in damage.items():
+        content[entry + place] = value
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged zip archive") as caught:
+        read(tmp_path)
+    assert isinstance(caught.value.__cause__, cause)
+
+
 def test_tensors_that_share_memory_are_told_apart(tmp_path: Path) -> None:
     whole = torch.arange(6.0)
     torch.save({"a": whole, "b": whole, "c": whole[2:]}, tmp_path / "model.pt")
     found = read(tmp_path)
-    assert {tensor.untyped_storage().data_ptr() for tensor in found.values()}.__len__() == 3
+    assert len({tensor.untyped_storage().data_ptr() for tensor in found.values()}) == 3
     assert torch.equal(found["c"], whole[2:])
 
 

@@ -1,4 +1,7 @@
-"""Photos and real clips as training and validation material; which file is which stands in split.json."""
+"""Photos and real clips as training and validation material.
+
+Which file is which stands in a split.json: the data folder's own, or else the one beside this file.
+"""
 
 import json
 import random
@@ -14,6 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 SPLIT = json.loads((Path(__file__).parent / "split.json").read_text())
+
+
+def names_of(data: Path, kind: str, split: str) -> list[str]:
+    """Files of `kind` (photos or clips) that belong to `split` (train or validation)."""
+    own = data / "split.json"
+    table = json.loads(own.read_text()) if own.exists() else SPLIT
+    names: list[str] = table[kind][split]
+    return names
 
 
 def load_photo(path: Path) -> Tensor:
@@ -41,7 +52,7 @@ class Photos:
     """Random camera motions over the photos of one split."""
 
     def __init__(self, data: Path, split: str) -> None:
-        self.names: list[str] = SPLIT["photos"][split]
+        self.names = names_of(data, "photos", split)
         self.photos = [load_photo(data / "photos" / name) for name in self.names]
 
     def clip(
@@ -99,7 +110,7 @@ class Clips:
     """Random windows of the real clips of one split."""
 
     def __init__(self, data: Path, split: str, short_side: int) -> None:
-        self.names: list[str] = SPLIT["clips"][split]
+        self.names = names_of(data, "clips", split)
         self.clips = [load_clip(data / "clips" / name, short_side) for name in self.names]
 
     def clip(self, num_frames: int, size: int, rng: random.Random) -> Tensor:

@@ -1,4 +1,4 @@
-"""One training loop for every autoencoder: schedule, checkpoints that resume exactly."""
+"""One training loop for every model: schedule, checkpoints that resume exactly."""
 
 import json
 import os
@@ -67,10 +67,11 @@ class Trainer:
         self.checkpoint = checkpoint
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         kernels, others = split_parameters(model)
-        self.optimizers = {
-            "kernels": Muon(kernels, lr=settings.kernel_rate),
-            "others": torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.95), weight_decay=0.0),
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "others": torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.95), weight_decay=0.0)
         }
+        if kernels:  # a model of pictures or tokens has none
+            self.optimizers["kernels"] = Muon(kernels, lr=settings.kernel_rate)
         self.step = 0
         if checkpoint.exists():
             self._load()
@@ -110,9 +111,9 @@ class Trainer:
         return loss.item()
 
     def _set_rates(self) -> None:
-        share = self.settings.share(self.step)
-        self.optimizers["kernels"].param_groups[0]["lr"] = share * self.settings.kernel_rate
-        self.optimizers["others"].param_groups[0]["lr"] = share * self.settings.other_rate
+        rates = {"kernels": self.settings.kernel_rate, "others": self.settings.other_rate}
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["lr"] = self.settings.share(self.step) * rates[name]
 
     def save(self) -> None:
         """Write the checkpoint under a temporary name, then move it into place."""

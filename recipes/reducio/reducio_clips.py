@@ -1,0 +1,71 @@
+"""Clips of 16 frames for Reducio's autoencoder: camera motions over photos, and real ones.
+
+Photos, clips, their split and the motions are those of the embedded model's recipe.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+sys.path.append(str(Path(__file__).parents[1] / "embedded"))
+
+from camera_motion import MOTIONS, STILL, sample_motion  # found only with the line above
+from data import Clips, Photos
+
+NUM_FRAMES = 16
+FRAME_SIDE = 128
+SHORT_SIDE = 144
+"""Of the real clips that training windows are cut out of."""
+
+CLIP_SHARE = 0.5
+"""How many training clips are real ones."""
+
+TIMES = [frame / (NUM_FRAMES - 1) for frame in range(NUM_FRAMES)]
+Item = tuple[Tensor, Tensor]
+
+
+class TrainingClips(Dataset[Item]):
+    """Item i is a window of a clip (3 16 side side) and the noise of its latents: the same in every run of a seed."""
+
+    def __init__(self, data: Path, side: int, noise_shape: tuple[int, ...], seed: int) -> None:
+        self.photos = Photos(data, "train")
+        self.clips = Clips(data, "train", SHORT_SIDE)
+        self.side, self.noise_shape, self.seed = side, noise_shape, seed
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+    def __getitem__(self, index: int) -> Item:
+        rng = random.Random(f"reducio {self.seed} {index}")
+        if rng.random() < CLIP_SHARE:
+            clip = self.clips.clip(NUM_FRAMES, FRAME_SIDE, rng)
+        else:
+            photo, motion = rng.randrange(len(self.photos.photos)), sample_motion(rng)
+            clip = self.photos.clip(photo, motion, TIMES, FRAME_SIDE, rng)
+        top, left = (rng.randrange(FRAME_SIDE - self.side + 1) for _ in range(2))
+        noise = torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(rng.getrandbits(63)))
+        return clip[:, :, top : top + self.side, left : left + self.side], noise
+
+
+def batches(clips: TrainingClips, size: int, first_step: int, device: str) -> Iterator[Item]:
+    """Batch i holds the items from i `size` on: a function of i alone."""
+    order = range(first_step * size, len(clips))
+    for frames, noise in DataLoader(clips, size, sampler=order, num_workers=1):
+        yield frames.to(device, memory_format=torch.channels_last_3d), noise.to(device)
+
+
+def validation_clips(data: Path) -> dict[str, list[Tensor]]:
+    """Clips (3 16 128 128) that are never trained on, by kind: the moving camera over photos, and the real ones."""
+    photos, clips = Photos(data, "validation"), Clips(data, "validation", FRAME_SIDE)
+    motions = [motion for name, motion in MOTIONS.items() if name != STILL]
+    return {
+        "photos": [
+            photos.centred(i, motions[i % len(motions)], TIMES, FRAME_SIDE)[0] for i in range(len(photos.names))
+        ],
+        "real clips": [clips.centred(i, NUM_FRAMES, FRAME_SIDE) for i in range(len(clips.names))],
+    }

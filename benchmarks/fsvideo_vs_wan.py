@@ -11,11 +11,8 @@ The paper's figures to stand beside (Table 4, bf16, one H100): 27.4 s for FSVide
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +25,7 @@ from fastvid_dit import FSVIDEO_14B, WAN21_I2V_14B, FSVideoDiT, FSVideoDiTConfig
 from fastvid_dit.cost import IMAGE_TOKENS, TEXT_TOKENS, forward_cost
 from fastvid_dit.fsvideo_dit import FLOAT32_PARTS
 from provenance import provenance
+from timing import matmul_ceiling, measure_apart, peak_gigabytes, timed
 from torch import Tensor, nn
 
 WAN, BASE, REFINER = "Wan2.1-I2V-14B", "FSVideo base", "FSVideo refiner"
@@ -129,8 +127,6 @@ def measure(name: str, setting: Setting) -> dict[str, Any]:
         raise RuntimeError(f"{name}: the velocity is not finite")
     seconds = [timed(call, setting.device) for _ in range(setting.runs)]
     cost = forward_cost(configuration(name, setting), latent_size(name, setting))
-    cuda = setting.device == "cuda"
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "case": name,
         "tokens": cost.tokens,
@@ -138,32 +134,8 @@ def measure(name: str, setting: Setting) -> dict[str, Any]:
         "flops_of_a_pass": cost.flops,
         "seconds_of_a_call": statistics.median(seconds),
         "seconds_of_a_pass": statistics.median(seconds) / branches(name),
-        "memory_peak_gb": peak / 1e9,
+        "memory_peak_gb": peak_gigabytes(setting.device),
     }
-
-
-def timed(call: Callable[[], object], device: str) -> float:
-    """By events on a GPU, by the clock elsewhere."""
-    if device != "cuda":
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    first.record()
-    call()
-    last.record()
-    torch.cuda.synchronize()
-    return first.elapsed_time(last) / 1000
-
-
-def matmul_ceiling(setting: Setting) -> float:
-    """Operations a second of a large square product in the same data type."""
-    side = 512 if setting.device == "cpu" else 8192
-    a, b = (torch.randn(side, side, device=setting.device, dtype=setting.dtype) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    seconds = statistics.median(timed(lambda: a @ b, setting.device) for _ in range(10))
-    return float(2 * side**3 / seconds)
 
 
 def summary(results: list[dict[str, Any]], ceiling: float) -> dict[str, float]:
@@ -205,14 +177,6 @@ def table(results: list[dict[str, Any]], totals: dict[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure_apart(name: str, setting: Setting) -> dict[str, Any]:
-    """The same in a process of its own."""
-    command = [sys.executable, __file__, "--case", name, "--setting", json.dumps(asdict(setting))]
-    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    measured: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return measured
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toy", action="store_true", help="tiny models and videos; the numbers mean nothing")
@@ -235,8 +199,8 @@ def main() -> None:
     for name in CASES:
         print(name, file=sys.stderr)
         # A toy's memory says nothing, so it need not wait for six processes to import torch.
-        results.append(measure(name, setting) if setting.toy else measure_apart(name, setting))
-    totals = summary(results, matmul_ceiling(setting))
+        results.append(measure(name, setting) if setting.toy else measure_apart(__file__, name, setting))
+    totals = summary(results, matmul_ceiling(setting.device, setting.dtype))
     facts = provenance("fsvideo_vs_wan", ("torch", "diffusers", "fastvid-dit"), setting.device) | {
         "warm_up": WARM_UP,
         "setting": asdict(setting) | {"dtype": str(setting.dtype)},

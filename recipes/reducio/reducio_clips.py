@@ -14,8 +14,22 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.append(str(Path(__file__).parents[1] / "embedded"))
 
-from camera_motion import MOTIONS, STILL, sample_motion  # found only with the line above
+from camera_motion import MOTIONS, STILL, Motion, Request, sample_motion, sample_request  # by the line above
 from data import Clips, Photos
+
+__all__ = [
+    "FRAME_SIDE",
+    "NUM_FRAMES",
+    "TIMES",
+    "Item",
+    "Motion",
+    "Photos",
+    "Request",
+    "TrainingClips",
+    "batches",
+    "sample_request",
+    "validation_clips",
+]
 
 NUM_FRAMES = 16
 FRAME_SIDE = 128

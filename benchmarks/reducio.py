@@ -5,7 +5,7 @@ Diffusion's encoder), project the conditions, 20 guided steps of DPM-Solver++, d
 steps on latents of 128 x 128, of which one pass is timed and multiplied by 100, and 16 pictures to decode. Not counted
 on either side: the text encoder, and where the first picture comes from. All run torch's scaled_dot_product_attention.
 Operations are torch's own count, on the meta device. MFU is the share of a matrix product measured just before.
-The paper's figures to stand beside: 15.4 s on an A100, 16.6 times faster than Lavie, whose network is, as AnimateDiff's,
+The paper reports 15.4 s on an A100, 16.6 times faster than Lavie, whose network is, as AnimateDiff's,
 Stable Diffusion's with layers over time; and by formulas 288 TFLOP for the steps, 7,480 for Lavie's.
 
     uv run python benchmarks/reducio.py --device cuda --output benchmarks/results/reducio_<gpu>_<yyyymm>.json

@@ -51,8 +51,8 @@ def evaluate(data: Path, folders: list[Path], file: Path, options: argparse.Name
     return scores
 
 
-def training_seconds(folder: Path) -> float | None:
-    """By the log, which a toy ends too early to have."""
+def training_time(folder: Path) -> float | None:
+    """In seconds, by the log, which a toy ends too early to have."""
     log = folder / "log.jsonl"
     return json.loads(log.read_text().splitlines()[-1])["seconds"] if log.exists() else None
 
@@ -71,7 +71,7 @@ def result(row: str, table: int, folders: list[Path], scores: dict[str, Any]) ->
         for measure in ("psnr", "ssim")
     }
     paper = dict(zip(("paper_psnr", "paper_ssim"), PAPER[table][row], strict=True))
-    spent = {"training_seconds": [training_seconds(folder) for folder in folders]}
+    spent = {"training_time": [training_time(folder) for folder in folders]}
     return {"case": row, "parameters": parameters(folders[0])} | medians | paper | spent | {"runs": runs}
 
 

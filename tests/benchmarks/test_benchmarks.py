@@ -12,6 +12,8 @@ TOY = {
     "fsae_vs_diffusers": "--num-frames 9 --height 64 --width 64 --models AutoencoderKLWan AutoencoderKLLTXVideo",
     "fsae_lite_vs_standard": "--toy",
     "fsvideo_vs_wan": "--toy",
+    "reducio": "--toy",
+    "reducio_fusion": "--toy",
     "dit_vs_wan": "--num-blocks 1 --heads 1 --frames 1 --height 2 --width 2 --batch 1",
 }
 
@@ -33,6 +35,12 @@ def test_benchmark_at_toy_size(name: str, tmp_path: Path) -> None:
     if name == "fsvideo_vs_wan":
         assert report["fsvideo_seconds"] > 0
         assert "times faster" in output.with_suffix(".md").read_text()
+    elif name == "reducio":
+        assert report["reducio_seconds"] > 0
+        assert "times faster than I2VGen-XL" in output.with_suffix(".md").read_text()
+    elif name == "reducio_fusion":
+        assert [row["case"] for row in report["results"]] == ["none", "linear", "add", "attention"]
+        assert "the paper's order" in output.with_suffix(".md").read_text()
     else:
         assert any("(1.00x)" in row for row in rows)
 

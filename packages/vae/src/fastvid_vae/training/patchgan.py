@@ -73,7 +73,8 @@ def adaptive_weight(
     reconstruction_norm, adversarial_norm = (
         torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
     )
-    return (reconstruction_norm / (adversarial_norm + GRADIENT_EPS)).clamp(max=LARGEST_WEIGHT).detach()
+    weight: Tensor = reconstruction_norm / (adversarial_norm + GRADIENT_EPS)
+    return weight.clamp(max=LARGEST_WEIGHT).detach()
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -8,6 +8,7 @@ the folders `transformer` and `text_encoder`, picture.safetensors, checkpoints a
 import argparse
 import hashlib
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +200,7 @@ def main() -> None:
     trainer = Trainer(model, loss, settings(options.steps, 1e-3), checkpoint=output / "transformer.pt")
     trainer.run(data, output / "transformer.jsonl")
     model.cpu().transformer.save_pretrained(output / "transformer")
+    shutil.rmtree(output / "text_encoder", ignore_errors=True)  # what an earlier run of this script left
     model.text_encoder.save_pretrained(output / "text_encoder")
 
 

@@ -175,7 +175,7 @@ def table(results: list[dict[str, Any]], sizes: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-frames", type=int, default=17, help="1 + 4k")
-    parser.add_argument("--height", type=int, default=256, help="a multiple of 64")
+    parser.add_argument("--height", type=int, default=128, help="a multiple of 64")
     parser.add_argument("--width", type=int, default=256, help="a multiple of 64")
     parser.add_argument("--narrow", type=int, default=4, choices=(1, 2, 4, 8), help="divisor of all published widths")
     parser.add_argument("--runs", type=int, default=5, help="timed turns after the first one")

@@ -14,7 +14,6 @@ from fastvid_pipelines.placement import usable_device, usable_dtype
 from fastvid_pipelines.sampling.solvers import METHODS
 from fastvid_pipelines.stages.decode import decode, to_pixels
 from fastvid_pipelines.stages.denoise import (
-    StepCallback,
     check_callback,
     checked_generator,
     denoise,
@@ -25,6 +24,7 @@ from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
 from fastvid_pipelines.stages.refine import halve_frame, pad_frame, refine
 from fastvid_pipelines.stages.timed import timed
+from fastvid_pipelines.stages.walk import StepCallback
 from fastvid_pipelines.types import (
     Clip,
     GenerationRequest,

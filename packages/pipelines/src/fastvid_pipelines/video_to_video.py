@@ -10,12 +10,13 @@ from jaxtyping import UInt8
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.photo_io import fit_photo, load_photo, to_frame
 from fastvid_pipelines.stages.decode import decode, to_pixels
-from fastvid_pipelines.stages.denoise import StepCallback, check_callback, checked_generator
+from fastvid_pipelines.stages.denoise import check_callback, checked_generator
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
 from fastvid_pipelines.stages.encode_video import encode_video
 from fastvid_pipelines.stages.refine import SCALE, halve_frame, pad_frame, refine
 from fastvid_pipelines.stages.timed import timed
+from fastvid_pipelines.stages.walk import StepCallback
 from fastvid_pipelines.types import Clip, ImageInput, build_request
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastvid_pipelines.stages.denoise import StepCallback
+from fastvid_pipelines.stages.walk import StepCallback
 from fastvid_pipelines.types import LatentVideo, Step
 
 

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from fastvid_pipelines.interfaces import Accelerator, AcceleratorSession, Transformer
 from fastvid_pipelines.sampling.guidance import guide, join_branches
-from fastvid_pipelines.sampling.schedules import Sigmas, steps
-from fastvid_pipelines.sampling.solvers import History, Solver, denoised_from_velocity
-from fastvid_pipelines.stages.finite import check_finite
+from fastvid_pipelines.sampling.schedules import Sigmas
+from fastvid_pipelines.sampling.solvers import Solver, denoised_from_velocity
+from fastvid_pipelines.stages.walk import StepCallback, walk
 from fastvid_pipelines.types import Conditions, LatentVideo, Step
 
-StepCallback = Callable[[Step, LatentVideo], None]
 FrameCondition = Callable[[int], Float[Tensor, "b k t h w"]]
 """Number of latent frames -> what the transformer is shown of them."""
 
@@ -24,8 +23,14 @@ def draw_noise(
 ) -> LatentVideo:
     """Float32 noise from a generator on the CPU, so that a seed means the same video on every device."""
     b, c, _, h, w = conditions.image_latents.shape
-    device = conditions.image_latents.device
-    noise = torch.randn((b, c, num_latent_frames, h, w), generator=generator, dtype=torch.float32).to(device)
+    return noise_of((b, c, num_latent_frames, h, w), patch_size, generator, conditions.image_latents.device)
+
+
+def noise_of(
+    shape: tuple[int, ...], patch_size: tuple[int, int, int], generator: torch.Generator, device: torch.device
+) -> LatentVideo:
+    """Float32 noise of a shape `b c t h w`, drawn on the CPU."""
+    noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
     return LatentVideo(latents=noise, positions=token_positions(noise, patch_size))
 
 
@@ -96,27 +101,13 @@ def denoise(  # noqa: PLR0913  # what the loop needs, no more
         NonFiniteError: NaN or infinity after a step.
     """
     joined = join_branches(conditions)
-    frame_condition = frame_condition or partial(transformer.first_frame_condition, conditions.image_latents)
-    history = History()
-    for step in steps(sigmas):
-        if session is not None:
-            session.begin_step(step)
-        condition = frame_condition(video.latents.shape[2])
-        predict = _Velocity(transformer, video, joined, condition, step, session)
-        velocity = guide(predict, video.latents, guidance_scale)
-        denoised = denoised_from_velocity(video.latents, velocity, step.sigma)
-        latents, history = solver(video.latents, denoised, step, history)
-        positions = video.positions
-        check_finite("denoise", latents, step)
-        if session is not None:
-            latents, positions = session.end_step(latents, denoised, positions, step)
-            check_finite("denoise", latents, step)
-        if latents.shape != video.latents.shape:
-            history = History()
-        video = LatentVideo(latents=latents, positions=positions)
-        if on_step_end is not None:
-            on_step_end(step, video)
-    return video
+    shown = frame_condition or partial(transformer.first_frame_condition, conditions.image_latents)
+
+    def estimate(video: LatentVideo, step: Step) -> Tensor:
+        predict = _Velocity(transformer, video, joined, shown(video.latents.shape[2]), step, session)
+        return denoised_from_velocity(video.latents, guide(predict, video.latents, guidance_scale), step.sigma)
+
+    return walk(video, sigmas, solver, estimate, session=session, on_step_end=on_step_end)
 
 
 class _Velocity:

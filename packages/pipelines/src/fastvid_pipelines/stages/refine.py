@@ -11,8 +11,9 @@ from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.parts import Refiner
 from fastvid_pipelines.sampling.schedules import euler_sigmas
 from fastvid_pipelines.sampling.solvers import euler, renoise
-from fastvid_pipelines.stages.denoise import StepCallback, denoise, draw_noise
+from fastvid_pipelines.stages.denoise import denoise, draw_noise
 from fastvid_pipelines.stages.finite import check_finite
+from fastvid_pipelines.stages.walk import StepCallback
 from fastvid_pipelines.types import Conditions, LatentVideo, Refinement
 
 SCALE = 2

@@ -1,0 +1,54 @@
+"""Down the noise levels, whatever network estimates the clean latents."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fastvid_pipelines.interfaces import AcceleratorSession
+from fastvid_pipelines.sampling.schedules import Sigmas, steps
+from fastvid_pipelines.sampling.solvers import History, Solver
+from fastvid_pipelines.stages.finite import check_finite
+from fastvid_pipelines.types import LatentVideo, Step
+
+StepCallback = Callable[[Step, LatentVideo], None]
+Estimate = Callable[[LatentVideo, Step], Float[Tensor, "b c t h w"]]
+"""The clean latents behind noisy ones."""
+
+
+def walk(  # what the loop needs, no more
+    video: LatentVideo,
+    sigmas: Sigmas,
+    solver: Solver,
+    estimate: Estimate,
+    *,
+    session: AcceleratorSession | None = None,
+    on_step_end: StepCallback | None = None,
+) -> LatentVideo:
+    """From the first noise level to the last.
+
+    Where an accelerator changes the number of latent frames, a multistep solver starts again at first order.
+
+    Args:
+        session: of an accelerator.
+        on_step_end: called after each step; what it raises ends the run.
+    Raises:
+        NonFiniteError: NaN or infinity after a step.
+    """
+    history = History()
+    for step in steps(sigmas):
+        if session is not None:
+            session.begin_step(step)
+        denoised = estimate(video, step)
+        latents, history = solver(video.latents, denoised, step, history)
+        positions = video.positions
+        check_finite("denoise", latents, step)
+        if session is not None:
+            latents, positions = session.end_step(latents, denoised, positions, step)
+            check_finite("denoise", latents, step)
+        if latents.shape != video.latents.shape:
+            history = History()
+        video = LatentVideo(latents=latents, positions=positions)
+        if on_step_end is not None:
+            on_step_end(step, video)
+    return video

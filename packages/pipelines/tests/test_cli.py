@@ -151,7 +151,7 @@ BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [
 def test_bad_flags_exit_with_2_before_the_model_is_read_and_leave_no_file(
     generate: Run, monkeypatch: pytest.MonkeyPatch, flags: tuple[object, ...], message: str
 ) -> None:
-    monkeypatch.setattr(pipeline_folder, "load", failing(AssertionError("the model was read")))
+    monkeypatch.setattr(pipeline_folder.PipelineFolder, "load", failing(AssertionError("the model was read")))
     monkeypatch.setattr(cli.discovery, "entry_points", lambda group: [EntryPoint("none", "a:b", group)])
     outcome = generate(*flags, "--json")
     assert outcome.code == cli.USAGE

@@ -252,7 +252,7 @@ BAD_PLACES: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_computed_in_is_refused_before_anything_is_read(
     saved: Path, monkeypatch: pytest.MonkeyPatch, place: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.delattr(pipeline_folder, "load")
+    monkeypatch.delattr(pipeline_folder.PipelineFolder, "load")
     with pytest.raises(ValueError, match=message):
         FSVideoPipeline.from_pretrained(saved, **place)
     monkeypatch.setattr(embedded, "embedded_folder", lambda: saved)

@@ -1,18 +1,28 @@
 """A photo and a sentence to a video, with the parts of FSVideo."""
 
 import os
-from typing import Literal, NotRequired, Required, Self, TypedDict, Unpack, get_args, overload
+from functools import partial
+from typing import Literal, NotRequired, Required, Self, TypedDict, Unpack, overload
 
 import torch
 
 from fastvid_pipelines import pipeline_folder
 from fastvid_pipelines.embedded import embedded_model
-from fastvid_pipelines.interfaces import Accelerator, Autoencoder, ImageEncoder, TextEncoder, TextToImage, Transformer
-from fastvid_pipelines.parts import Parts, Refiner, check_fit
-from fastvid_pipelines.photo_io import fit_photo, load_photo, to_frame
+from fastvid_pipelines.errors import CheckpointError
+from fastvid_pipelines.interfaces import (
+    Accelerator,
+    Autoencoder,
+    ImageEncoder,
+    Saveable,
+    TextEncoder,
+    TextToImage,
+    Transformer,
+)
+from fastvid_pipelines.parts import Refiner, check_fit
+from fastvid_pipelines.pipeline_folder import FSVIDEO, PipelineFolder
 from fastvid_pipelines.placement import usable_device, usable_dtype
 from fastvid_pipelines.sampling.solvers import METHODS
-from fastvid_pipelines.stages.decode import decode, to_pixels
+from fastvid_pipelines.stages.decode import OutputType, check_output_type, decode, finish
 from fastvid_pipelines.stages.denoise import (
     check_callback,
     checked_generator,
@@ -22,22 +32,21 @@ from fastvid_pipelines.stages.denoise import (
 )
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
+from fastvid_pipelines.stages.load_frame import load_frame
 from fastvid_pipelines.stages.refine import halve_frame, pad_frame, refine
 from fastvid_pipelines.stages.timed import timed
 from fastvid_pipelines.stages.walk import StepCallback
 from fastvid_pipelines.types import (
     Clip,
-    GenerationRequest,
     ImageInput,
     LatentVideo,
+    Refinement,
     Sampling,
     SolverName,
     Step,
     TensorClip,
     build_request,
 )
-
-OutputType = Literal["np", "pt", "latent"]
 
 
 class Call(TypedDict, total=False):
@@ -148,8 +157,7 @@ class FSVideoPipeline:
             ValueError: an argument that is out of range, has no effect or does not fit the pipeline.
             NonFiniteError: a stage produced NaN or infinity.
         """
-        if output_type not in get_args(OutputType):
-            raise ValueError(f"`output_type` is {output_type!r}; expected one of {', '.join(get_args(OutputType))}")
+        check_output_type(output_type)
         request = build_request(
             self.sampling,
             None if self.refiner is None else self.refiner.refinement,
@@ -181,9 +189,15 @@ class FSVideoPipeline:
 
         with torch.inference_mode():
             with timed("load_photo", seconds):
-                photo = image if image is not None else self._picture_of(request, generator)
-                picture = fit_photo(load_photo(photo), sampling.height, sampling.width)
-                reference = to_frame(picture).to(self.device, self.dtype)
+                frame = load_frame(
+                    image,
+                    self.text_to_image,
+                    prompt=prompt,
+                    height=sampling.height,
+                    width=sampling.width,
+                    generator=generator,
+                )
+                reference = frame.to(self.device, self.dtype)
                 if refinement is not None:
                     reference = pad_frame(reference, self.autoencoder.stride)
             with timed("encode_prompt", seconds):
@@ -222,18 +236,7 @@ class FSVideoPipeline:
             with timed("decode", seconds):
                 size = sampling.height, sampling.width
                 frames = decode(self.autoencoder, video, reference, sampling.num_frames, session, size=size)
-        fps, counts = float(sampling.fps), tuple(latent_frames)
-        if output_type == "pt":
-            return TensorClip(frames=frames.float(), fps=fps, seconds=seconds, latent_frames=counts)
-        return Clip(frames=to_pixels(frames[0]), fps=fps, seconds=seconds, latent_frames=counts)
-
-    def _picture_of(self, request: GenerationRequest, generator: torch.Generator) -> ImageInput:
-        if self.text_to_image is None:
-            raise ValueError(
-                "`image` is None and the pipeline has no `text_to_image`; give a picture, or a pipeline that makes one"
-            )
-        sampling = request.sampling
-        return self.text_to_image(request.prompt, height=sampling.height, width=sampling.width, generator=generator)
+        return finish(frames, output_type, fps=sampling.fps, seconds=seconds, latent_frames=latent_frames)
 
     @classmethod
     def from_pretrained(
@@ -253,15 +256,19 @@ class FSVideoPipeline:
             ValueError: a device or data type that cannot be used.
         """
         device, dtype = usable_device(device), usable_dtype(dtype)
-        folder = pipeline_folder.find(path_or_repo_id, revision=revision, local_files_only=local_files_only)
-        parts = pipeline_folder.load(folder, cls.__name__, dtype=dtype, device=device)
+        path = pipeline_folder.find(path_or_repo_id, revision=revision, local_files_only=local_files_only)
+        folder = pipeline_folder.open_folder(path, FSVIDEO)
+        load = partial(folder.load, dtype=dtype, device=device)
+        sampling, refinement = read_defaults(folder)
         return cls(
-            autoencoder=parts.autoencoder,
-            transformer=parts.transformer,
-            text_encoder=parts.text_encoder,
-            image_encoder=parts.image_encoder,
-            refiner=parts.refiner,
-            sampling=parts.sampling,
+            autoencoder=load("vae"),
+            transformer=load("transformer"),
+            text_encoder=load("text_encoder"),
+            image_encoder=load("image_encoder"),
+            refiner=None
+            if refinement is None
+            else Refiner(upsampler=load("upsampler"), transformer=load("refiner"), refinement=refinement),
+            sampling=sampling,
             device=device,
             dtype=dtype,
         )
@@ -273,12 +280,32 @@ class FSVideoPipeline:
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write a new folder in the layout of diffusers, which appears whole or not at all."""
-        parts = Parts(
-            autoencoder=self.autoencoder,
-            transformer=self.transformer,
-            text_encoder=self.text_encoder,
-            image_encoder=self.image_encoder,
-            refiner=self.refiner,
-            sampling=self.sampling,
+        refiner = self.refiner
+        parts: dict[str, Saveable | None] = {
+            "vae": self.autoencoder,
+            "transformer": self.transformer,
+            "text_encoder": self.text_encoder,
+            "image_encoder": self.image_encoder,
+            "upsampler": None if refiner is None else refiner.upsampler,
+            "refiner": None if refiner is None else refiner.transformer,
+        }
+        records = {"sampling": self.sampling, "refinement": None if refiner is None else refiner.refinement}
+        pipeline_folder.save(FSVIDEO, parts, records, directory)
+
+
+def read_defaults(folder: PipelineFolder) -> tuple[Sampling, Refinement | None]:
+    """How the pipeline of a folder samples and refines when nobody says otherwise.
+
+    Raises:
+        CheckpointError: settings that cannot be, or half a second stage.
+    """
+    sampling = folder.record("sampling", Sampling)
+    second_stage = {name: folder.holds(name) for name in ("upsampler", "refiner", "refinement")}
+    if not any(second_stage.values()):
+        return sampling, None
+    if not all(second_stage.values()):
+        missing = [name for name, there in second_stage.items() if not there]
+        raise CheckpointError(
+            f"{folder.path}: a second stage needs upsampler, refiner and refinement; missing {missing}"
         )
-        pipeline_folder.save(parts, type(self).__name__, directory)
+    return sampling, folder.record("refinement", Refinement)

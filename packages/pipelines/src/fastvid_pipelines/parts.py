@@ -6,11 +6,10 @@ from fastvid_pipelines.interfaces import (
     Autoencoder,
     ImageEncoder,
     RefinerTransformer,
-    TextEncoder,
     Transformer,
     Upsampler,
 )
-from fastvid_pipelines.types import Refinement, Sampling
+from fastvid_pipelines.types import Refinement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,18 +19,6 @@ class Refiner:
     upsampler: Upsampler
     transformer: RefinerTransformer
     refinement: Refinement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """All that a pipeline's folder holds."""
-
-    autoencoder: Autoencoder
-    transformer: Transformer
-    text_encoder: TextEncoder
-    image_encoder: ImageEncoder | None
-    refiner: Refiner | None
-    sampling: Sampling
 
 
 def check_fit(

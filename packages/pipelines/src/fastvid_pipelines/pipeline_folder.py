@@ -1,24 +1,70 @@
 """A saved pipeline: model_index.json and one sub-folder per part, the layout of diffusers."""
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from fastvid_pipelines import checkpoint, discovery
 from fastvid_pipelines.encoders.byte import ByteTextEncoder
 from fastvid_pipelines.errors import CheckpointError
-from fastvid_pipelines.interfaces import Autoencoder, Saveable
-from fastvid_pipelines.parts import Parts, Refiner
-from fastvid_pipelines.types import Refinement, Sampling
+from fastvid_pipelines.interfaces import Saveable
 
-ALWAYS = ("vae", "transformer", "text_encoder")
-OPTIONAL = ("image_encoder", "upsampler", "refiner")
 ABSENT = [None, None]
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What the folder of a pipeline holds.
+
+    Attributes:
+        class_name: of the pipeline.
+        parts: those that are always there, each in a folder of its name.
+        optional_parts: those that may be absent.
+        records: settings that stand in model_index.json itself.
+    """
+
+    class_name: str
+    parts: tuple[str, ...]
+    optional_parts: tuple[str, ...]
+    records: tuple[str, ...]
+
+
+FSVIDEO = Layout(
+    class_name="FSVideoPipeline",
+    parts=("vae", "transformer", "text_encoder"),
+    optional_parts=("image_encoder", "upsampler", "refiner"),
+    records=("sampling", "refinement"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineFolder:
+    """A folder whose model_index.json is complete and names nothing else."""
+
+    path: Path
+    index: Mapping[str, Any]
+
+    def holds(self, name: str) -> bool:
+        """Whether an optional part or record is there."""
+        return self.index[name] not in (None, ABSENT)
+
+    def load(self, name: str, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """Read a part; what is missing, unknown or damaged in it is an error. None: an optional one that is absent."""
+        if not self.holds(name):
+            return None
+        part_class = _class_of(name, *self.index[name])
+        return part_class.from_pretrained(self.path, subfolder=name, dtype=dtype, device=device, local_files_only=True)
+
+    def record(self, name: str, record_class: type[Record]) -> Record:
+        """Read settings; unknown and missing keys, wrong types and values out of range are errors."""
+        return checkpoint.build_record(self.index[name], record_class, f"{self.path / checkpoint.INDEX_NAME}: {name}")
 
 
 def find(path_or_repo_id: str | os.PathLike[str], *, revision: str | None, local_files_only: bool) -> Path:
@@ -28,115 +74,64 @@ def find(path_or_repo_id: str | os.PathLike[str], *, revision: str | None, local
     )
 
 
-def load(folder: Path, class_name: str, *, dtype: torch.dtype, device: torch.device) -> Parts:
-    """Read every part; what is missing, unknown or damaged is an error, whichever part it is in."""
-    index = _read_index(folder, class_name)
-    return Parts(
-        autoencoder=_load_part(folder, index, "vae", _autoencoder_class, dtype, device),
-        transformer=_load_part(folder, index, "transformer", _transformer_class, dtype, device),
-        text_encoder=_load_part(folder, index, "text_encoder", _text_encoder_class, dtype, device),
-        image_encoder=None
-        if index["image_encoder"] == ABSENT
-        else _load_part(folder, index, "image_encoder", _image_encoder_class, dtype, device),
-        refiner=_load_refiner(folder, index, dtype, device),
-        sampling=read_sampling(folder, class_name)[0],
-    )
+def open_folder(path: Path, layout: Layout) -> PipelineFolder:
+    """The folder, once its index has been checked.
 
-
-def read_sampling(folder: Path, class_name: str) -> tuple[Sampling, Refinement | None]:
-    """How the pipeline samples and refines when nobody says otherwise."""
-    index = _read_index(folder, class_name)
-    sampling = checkpoint.build_record(index["sampling"], Sampling, f"{folder / checkpoint.INDEX_NAME}: sampling")
-    return sampling, None if index["refinement"] is None else _read_refinement(folder, index)
-
-
-def load_autoencoder(folder: Path, class_name: str, *, dtype: torch.dtype, device: torch.device) -> Autoencoder:
-    """Only the part that reconstruction needs."""
-    autoencoder: Autoencoder = _load_part(
-        folder, _read_index(folder, class_name), "vae", _autoencoder_class, dtype, device
-    )
-    return autoencoder
-
-
-def save(parts: Parts, class_name: str, directory: str | os.PathLike[str]) -> None:
-    """Write a new folder, which appears whole or not at all."""
-    saved: dict[str, Saveable | None] = {
-        "vae": parts.autoencoder,
-        "transformer": parts.transformer,
-        "text_encoder": parts.text_encoder,
-        "image_encoder": parts.image_encoder,
-        "upsampler": None if parts.refiner is None else parts.refiner.upsampler,
-        "refiner": None if parts.refiner is None else parts.refiner.transformer,
-    }
-    refinement = None if parts.refiner is None else asdict(parts.refiner.refinement)
-    with checkpoint.new_folder(directory) as folder:
-        for name, part in saved.items():
-            if part is not None:
-                part.save_pretrained(folder / name)
-        index: dict[str, Any] = {"_class_name": class_name, "_fastvid_version": version("fastvid-pipelines")}
-        index |= {name: ABSENT if part is None else _qualified_name(part) for name, part in saved.items()}
-        index |= {"sampling": asdict(parts.sampling), "refinement": refinement}
-        checkpoint.write_json(folder / checkpoint.INDEX_NAME, index)
-
-
-def _read_index(folder: Path, class_name: str) -> dict[str, Any]:
-    file = folder / checkpoint.INDEX_NAME
+    Raises:
+        CheckpointError: it is of another pipeline, or keys are missing or unknown.
+    """
+    file = path / checkpoint.INDEX_NAME
     index = checkpoint.read_json(file)
-    expected = {"_class_name", "_fastvid_version", "sampling", "refinement", *ALWAYS, *OPTIONAL}
+    if "_class_name" in index and index["_class_name"] != layout.class_name:
+        raise CheckpointError(
+            f"{file} describes {index['_class_name']!r}; expected `_class_name` {layout.class_name!r}"
+        )
+    expected = {"_class_name", "_fastvid_version", *layout.parts, *layout.optional_parts, *layout.records}
     unknown, missing = sorted(index.keys() - expected), sorted(expected - index.keys())
     if unknown or missing:
         raise CheckpointError(f"{file}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}")
-    if index["_class_name"] != class_name:
-        raise CheckpointError(f"{file} describes {index['_class_name']!r}; expected `_class_name` {class_name!r}")
-    for name in (*ALWAYS, *OPTIONAL):
+    for name in (*layout.parts, *layout.optional_parts):
         entry = index[name]
         named = isinstance(entry, list) and len(entry) == 2 and all(isinstance(item, str) for item in entry)
-        if not named and not (name in OPTIONAL and entry == ABSENT):
+        if not named and not (name in layout.optional_parts and entry == ABSENT):
             raise CheckpointError(f"{file}: `{name}` is {entry!r}; expected [library, class]")
-    second_stage = {name: index[name] == ABSENT for name in ("upsampler", "refiner")}
-    second_stage["refinement"] = index["refinement"] is None
-    if len(set(second_stage.values())) > 1:
-        missing = [name for name, absent in second_stage.items() if absent]
-        raise CheckpointError(f"{file}: a second stage needs upsampler, refiner and refinement; missing {missing}")
-    return index
+    return PipelineFolder(path=path, index=index)
 
 
-def _load_refiner(folder: Path, index: dict[str, Any], dtype: torch.dtype, device: torch.device) -> Refiner | None:
-    if index["refiner"] == ABSENT:
-        return None
-    return Refiner(
-        upsampler=_load_part(folder, index, "upsampler", _upsampler_class, dtype, device),
-        transformer=_load_part(folder, index, "refiner", _transformer_class, dtype, device),
-        refinement=_read_refinement(folder, index),
-    )
+def save(
+    layout: Layout,
+    parts: Mapping[str, Saveable | None],
+    records: Mapping[str, Any],
+    directory: str | os.PathLike[str],
+) -> None:
+    """Write a new folder, which appears whole or not at all.
+
+    Args:
+        parts: all that the layout names, None where there is none.
+        records: dataclasses, None where there is none.
+    """
+    with checkpoint.new_folder(directory) as folder:
+        for name, part in parts.items():
+            if part is not None:
+                part.save_pretrained(folder / name)
+        index: dict[str, Any] = {"_class_name": layout.class_name, "_fastvid_version": version("fastvid-pipelines")}
+        index |= {name: ABSENT if part is None else _qualified_name(part) for name, part in parts.items()}
+        index |= {name: None if record is None else asdict(record) for name, record in records.items()}
+        checkpoint.write_json(folder / checkpoint.INDEX_NAME, index)
 
 
-def _read_refinement(folder: Path, index: dict[str, Any]) -> Refinement:
-    return checkpoint.build_record(index["refinement"], Refinement, f"{folder / checkpoint.INDEX_NAME}: refinement")
-
-
-def _load_part(
-    folder: Path,
-    index: dict[str, Any],
-    name: str,
-    class_of: Callable[[str, str], Any],
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Any:
-    part_class = class_of(*index[name])
-    return part_class.from_pretrained(folder, subfolder=name, dtype=dtype, device=device, local_files_only=True)
-
-
-def _autoencoder_class(library: str, class_name: str) -> Any:
-    return discovery.find_class(discovery.AUTOENCODERS, library, class_name)
-
-
-def _transformer_class(library: str, class_name: str) -> Any:
-    return discovery.find_class(discovery.TRANSFORMERS, library, class_name)
-
-
-def _upsampler_class(library: str, class_name: str) -> Any:
-    return discovery.find_class(discovery.UPSAMPLERS, library, class_name)
+def _class_of(part: str, library: str, class_name: str) -> Any:
+    match part:
+        case "vae":
+            return discovery.find_class(discovery.AUTOENCODERS, library, class_name)
+        case "transformer" | "refiner":
+            return discovery.find_class(discovery.TRANSFORMERS, library, class_name)
+        case "upsampler":
+            return discovery.find_class(discovery.UPSAMPLERS, library, class_name)
+        case "text_encoder":
+            return _text_encoder_class(library, class_name)
+    assert part == "image_encoder"
+    return _image_encoder_class(library, class_name)
 
 
 def _text_encoder_class(library: str, class_name: str) -> Any:

@@ -13,9 +13,10 @@ from fastvid_pipelines import discovery, pipeline_folder, provenance
 from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_dtype
 from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.embedded import embedded_model
-from fastvid_pipelines.image_to_video import FSVideoPipeline
+from fastvid_pipelines.image_to_video import FSVideoPipeline, read_defaults
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
+from fastvid_pipelines.pipeline_folder import FSVIDEO
 from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.types import (
     LARGEST_SEED,
@@ -81,7 +82,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         accelerator = None if name is None else discovery.find(discovery.ACCELERATORS, name)()
         model = embedded_model() if options.model is None else options.model
         folder = pipeline_folder.find(model, revision=None, local_files_only=False)
-    full_request = _completed(request, *pipeline_folder.read_sampling(folder, FSVideoPipeline.__name__))
+    full_request = _completed(request, *read_defaults(pipeline_folder.open_folder(folder, FSVIDEO)))
     pipeline = FSVideoPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
     loaded = perf_counter()
     with named_as_typed(FLAGS), step_progress() as on_step_end:

@@ -15,10 +15,10 @@ from torch import Tensor
 from fastvid_pipelines import pipeline_folder, provenance
 from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_dtype
 from fastvid_pipelines.embedded import embedded_model
-from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet
+from fastvid_pipelines.pipeline_folder import FSVIDEO
 from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.stages.decode import to_pixels
 from fastvid_pipelines.stages.finite import check_finite
@@ -47,9 +47,7 @@ def reconstruct(
         model_folder = embedded_model() if model is None else model
         folder = pipeline_folder.find(model_folder, revision=None, local_files_only=False)
     original = _even(source.frames)
-    autoencoder = pipeline_folder.load_autoencoder(
-        folder, FSVideoPipeline.__name__, dtype=torch_dtype, device=torch_device
-    )
+    autoencoder = pipeline_folder.open_folder(folder, FSVIDEO).load("vae", dtype=torch_dtype, device=torch_device)
     seconds = {"load": perf_counter() - started}
     frames = torch.from_numpy(original).to(torch_device, torch_dtype) / 127.5 - 1
     decoded, num_latents = _there_and_back(autoencoder, rearrange(frames, "t h w c -> 1 c t h w"), seconds)

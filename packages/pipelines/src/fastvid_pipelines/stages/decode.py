@@ -1,4 +1,7 @@
-"""Latents to frames."""
+"""Latents to frames, and frames to a finished video."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -8,7 +11,9 @@ from torch import Tensor
 
 from fastvid_pipelines.interfaces import AcceleratorSession, Autoencoder
 from fastvid_pipelines.stages.finite import check_finite
-from fastvid_pipelines.types import LatentVideo
+from fastvid_pipelines.types import Clip, LatentVideo, TensorClip
+
+OutputType = Literal["np", "pt", "latent"]
 
 
 def decode(
@@ -51,3 +56,28 @@ def to_pixels(frames: Float[Tensor, "3 T H W"]) -> UInt8[np.ndarray, "T H W 3"]:
     """Frames in [-1, 1] to bytes."""
     scaled = frames.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return np.ascontiguousarray(rearrange(scaled, "c t h w -> t h w c").cpu().numpy())
+
+
+def check_output_type(output_type: Any) -> None:
+    """Refuse another name.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if output_type not in get_args(OutputType):
+        raise ValueError(f"`output_type` is {output_type!r}; expected one of {', '.join(get_args(OutputType))}")
+
+
+def finish(
+    frames: Float[Tensor, "b 3 T H W"],
+    output_type: Literal["np", "pt"],
+    *,
+    fps: float,
+    seconds: Mapping[str, float],
+    latent_frames: list[int],
+) -> Clip | TensorClip:
+    """The first video of the batch as bytes ('np'), or all of them as floats ('pt')."""
+    counts = tuple(latent_frames)
+    if output_type == "pt":
+        return TensorClip(frames=frames.float(), fps=float(fps), seconds=seconds, latent_frames=counts)
+    return Clip(frames=to_pixels(frames[0]), fps=float(fps), seconds=seconds, latent_frames=counts)

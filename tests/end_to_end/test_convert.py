@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderDC, WanTransformer3DModel
 from fastvid_dit import FSVideoDiT
-from fastvid_pipelines import cli
+from fastvid_pipelines import cli, exit_codes
 from fastvid_vae import FSAE
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ def run(*words: object) -> dict[str, Any]:
 
 def refused(*words: object) -> str:
     result = CliRunner().invoke(cli.app, ["convert", *map(str, words)])
-    assert result.exit_code == cli.USAGE, result.stderr
+    assert result.exit_code == exit_codes.USAGE, result.stderr
     return result.stderr
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import av
 import pytest
 import torch
-from fastvid_pipelines import cli, embedded, pipeline_folder, video_io
+from fastvid_pipelines import cli, embedded, exit_codes, pipeline_folder, video_io
 from fastvid_pipelines.commands import progress
 from fastvid_pipelines.errors import CheckpointError, MissingPackageError, NonFiniteError
 from fastvid_pipelines.types import LatentVideo, Step
@@ -154,7 +154,7 @@ def test_bad_flags_exit_with_2_before_the_model_is_read_and_leave_no_file(
     monkeypatch.setattr(pipeline_folder.PipelineFolder, "load", failing(AssertionError("the model was read")))
     monkeypatch.setattr(cli.discovery, "entry_points", lambda group: [EntryPoint("none", "a:b", group)])
     outcome = generate(*flags, "--json")
-    assert outcome.code == cli.USAGE
+    assert outcome.code == exit_codes.USAGE
     assert message in outcome.err
     assert outcome.new == []
     answer = json.loads(outcome.out)
@@ -164,7 +164,7 @@ def test_bad_flags_exit_with_2_before_the_model_is_read_and_leave_no_file(
 
 def test_a_prompt_too_long_is_named_as_it_was_typed(generate: Run) -> None:
     outcome = generate("--prompt", "x" * 65)
-    assert outcome.code == cli.USAGE
+    assert outcome.code == exit_codes.USAGE
     assert "`--prompt` 'xxx" in outcome.err
     assert "has 65 bytes" in outcome.err
     assert outcome.new == []
@@ -185,7 +185,7 @@ def test_bad_photos_exit_with_2_and_leave_no_file(generate: Run, tmp_path: Path,
     elif kind == "folder":
         path = tmp_path
     outcome = generate(image=path)
-    assert outcome.code == cli.USAGE
+    assert outcome.code == exit_codes.USAGE
     assert "`image` is" in outcome.err
     assert outcome.new == []
 
@@ -220,7 +220,7 @@ def test_unusual_photos_work(generate: Run, tmp_path: Path, kind: str) -> None:
 )
 def test_bad_outputs_exit_with_2(generate: Run, output: str, message: str) -> None:
     outcome = generate(output=output)
-    assert outcome.code == cli.USAGE
+    assert outcome.code == exit_codes.USAGE
     assert message in outcome.err
     assert outcome.new == []
 
@@ -230,7 +230,7 @@ def test_a_fault_of_the_model_folder_is_not_laid_on_the_flags(generate: Run, sav
     index["sampling"]["num_inference_steps"] = 0
     (saved / "model_index.json").write_text(json.dumps(index))
     outcome = generate()
-    assert outcome.code == cli.USAGE
+    assert outcome.code == exit_codes.USAGE
     assert "model_index.json: sampling: " in outcome.err
     assert "`num_inference_steps` is 0" in outcome.err
 
@@ -245,7 +245,7 @@ def test_without_an_encoder_nothing_begins(
         outcome = generate()
     else:
         outcome = Outcome(tmp_path, "reconstruct", tmp_path / "in.mp4", tmp_path / "out.mp4", "--model", saved)
-    assert outcome.code == cli.MISSING_DEPENDENCY
+    assert outcome.code == exit_codes.MISSING_DEPENDENCY
     assert "libx264" in outcome.err
     assert "pip install --force-reinstall av" in outcome.err
     assert outcome.new == []
@@ -254,7 +254,7 @@ def test_without_an_encoder_nothing_begins(
 def test_a_full_disk_exits_with_1_and_leaves_no_file(generate: Run) -> None:
     with largest_file(1500):
         outcome = generate()
-    assert outcome.code == cli.RUN_TIME
+    assert outcome.code == exit_codes.RUN_TIME
     assert outcome.new == []
     assert "error:" in outcome.err
     assert "Traceback" not in outcome.err
@@ -293,7 +293,7 @@ def test_exit_codes_of_what_goes_wrong_inside(
 def test_nan_weights_exit_with_1_and_name_the_step(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeTransformer, "forward", lambda self, latents, *_, **__: latents * float("nan"))
     outcome = generate()
-    assert outcome.code == cli.RUN_TIME
+    assert outcome.code == exit_codes.RUN_TIME
     assert "step 0 of 3" in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.new == []
@@ -302,15 +302,15 @@ def test_nan_weights_exit_with_1_and_name_the_step(generate: Run, monkeypatch: p
 def test_exit_codes_by_kind() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
-    assert cli.exit_code(caught.value) == cli.OUT_OF_MEMORY
-    assert cli.exit_code(MissingPackageError()) == cli.MISSING_DEPENDENCY
-    assert cli.exit_code(CheckpointError()) == cli.USAGE
-    assert cli.exit_code(RuntimeError("other")) == cli.RUN_TIME
+    assert exit_codes.exit_code(caught.value) == exit_codes.OUT_OF_MEMORY
+    assert exit_codes.exit_code(MissingPackageError()) == exit_codes.MISSING_DEPENDENCY
+    assert exit_codes.exit_code(CheckpointError()) == exit_codes.USAGE
+    assert exit_codes.exit_code(RuntimeError("other")) == exit_codes.RUN_TIME
 
 
 @pytest.mark.parametrize("words", [(), ("generate",), ("generate", "a.jpg"), ("dance",), ("generate", "--steps", "x")])
 def test_incomplete_command_lines_exit_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
-    assert Outcome(tmp_path, *words).code == cli.USAGE
+    assert Outcome(tmp_path, *words).code == exit_codes.USAGE
 
 
 @pytest.mark.parametrize("verb", ["generate", "reconstruct", "doctor"])
@@ -368,7 +368,7 @@ def test_bad_videos_exit_with_2(
     saved: Path, photo: Path, tmp_path: Path, name: str, flags: tuple[object, ...], message: str
 ) -> None:
     outcome = Outcome(tmp_path, "reconstruct", tmp_path / name, tmp_path / "o.mp4", "--model", saved, *flags)
-    assert outcome.code == cli.USAGE
+    assert outcome.code == exit_codes.USAGE
     assert message in outcome.err
     assert outcome.new == []
 

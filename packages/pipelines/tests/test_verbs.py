@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastvid_pipelines import cli
+from fastvid_pipelines import cli, exit_codes
 
 from .conftest import Outcome
 
@@ -20,7 +20,7 @@ def test_doctor_names_what_is_missing_with_the_line_that_installs_it(tmp_path: P
     assert report["versions"]["torch"] == torch.__version__.split("+")[0]
     assert report["codecs"] == {"write h264": True, "read h264": True}
     assert "cpu" in report["devices"]
-    assert outcome.code == (cli.MISSING_DEPENDENCY if report["missing"] else 0)
+    assert outcome.code == (exit_codes.MISSING_DEPENDENCY if report["missing"] else 0)
     for package in ("fastvid-vae", "fastvid-dit"):
         assert (package in report["versions"]) != (f"{package}: pip install {package}" in report["missing"])
 
@@ -75,8 +75,8 @@ def test_another_package_adds_a_verb_that_is_loaded_when_it_is_called(tmp_path: 
     assert "From fastvid-other" in overview.out
     assert loaded == []
     assert Outcome(tmp_path, "shout", "hey", "--times", 2).out == "HEY HEY\n"
-    assert Outcome(tmp_path, "shout", "hey", "--times", 0).code == cli.USAGE
-    assert Outcome(tmp_path, "shout").code == cli.USAGE
+    assert Outcome(tmp_path, "shout", "hey", "--times", 0).code == exit_codes.USAGE
+    assert Outcome(tmp_path, "shout").code == exit_codes.USAGE
     assert "--times" in Outcome(tmp_path, "shout", "--help").out
 
 

@@ -8,18 +8,14 @@ import logging
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fastvid_pipelines import discovery
-from fastvid_pipelines.errors import NonFiniteError
-
-RUN_TIME, USAGE, MISSING_DEPENDENCY, OUT_OF_MEMORY, TERMINATED, INTERRUPTED = 1, 2, 3, 4, 143, 130
+from fastvid_pipelines.exit_codes import MISSING_DEPENDENCY, TERMINATED, exit_codes
 
 OWN_VERBS = ("generate", "refine", "reconstruct", "convert", "plan", "doctor")
 
@@ -62,7 +58,7 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
     as_json: Json = False,
 ) -> None:
     """Make a video of a photo."""
-    with _exit_codes(as_json):
+    with exit_codes(as_json):
         from fastvid_pipelines.commands.generate import Options
         from fastvid_pipelines.commands.generate import generate as run
 
@@ -105,7 +101,7 @@ def refine(  # noqa: PLR0913, PLR0917  # one parameter a flag
     as_json: Json = False,
 ) -> None:
     """Make a video twice as high and wide."""
-    with _exit_codes(as_json):
+    with exit_codes(as_json):
         from fastvid_pipelines.commands.refine import Options
         from fastvid_pipelines.commands.refine import refine as run
 
@@ -137,7 +133,7 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Encode a video, decode it again, and say what was lost."""
-    with _exit_codes(as_json):
+    with exit_codes(as_json):
         from fastvid_pipelines.commands.reconstruct import reconstruct as run
 
         result = run(video=video, output=output, model=model, num_frames=num_frames, device=device, dtype=dtype)
@@ -162,7 +158,7 @@ def convert(  # noqa: PLR0913, PLR0917  # one parameter a flag
     as_json: Json = False,
 ) -> None:
     """Make weights of other models ours, or ours theirs: DC-AE and FSAE, Wan2.1 and FSVideoDiT."""
-    with _exit_codes(as_json):
+    with exit_codes(as_json):
         from fastvid_pipelines.commands.convert import Options
         from fastvid_pipelines.commands.convert import convert as run
 
@@ -195,7 +191,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a video would cost on a full-size model: tokens, operations, memory. Nothing is allocated."""
-    with _exit_codes(as_json):
+    with exit_codes(as_json):
         from fastvid_pipelines.commands import plan as planning
 
         report = planning.plan(
@@ -207,7 +203,7 @@ def plan(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, what is missing, and how to install it."""
-    with _exit_codes(as_json):
+    with exit_codes(as_json):
         from fastvid_pipelines.commands.doctor import examine
 
         report = examine()
@@ -243,7 +239,7 @@ def _add_command(name: str, package: str, load: Callable[[], Callable[..., None]
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def call(context: typer.Context) -> None:
-        with _exit_codes(as_json="--json" in context.args):
+        with exit_codes(as_json="--json" in context.args):
             verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             verb.command()(load())
             verb(args=context.args, prog_name=f"fastvid-cli {name}")
@@ -278,44 +274,3 @@ def _listed(report: dict[str, Any]) -> str:
         items = value if isinstance(value, list) else [f"{key}: {item}" for key, item in value.items()]
         lines += [f"{name}:", *(f"  {item}" for item in items or ["none"])]
     return "\n".join(lines)
-
-
-@contextmanager
-def _exit_codes(as_json: bool) -> Iterator[None]:
-    """Turn what goes wrong into one line on stderr and an exit code; with --json also into an object on stdout."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception as error:
-        if isinstance(error, typer.Exit):
-            raise
-        code = exit_code(error)
-        if code == RUN_TIME and not isinstance(error, OSError | NonFiniteError):
-            traceback.print_exc()
-        message = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
-        if code == OUT_OF_MEMORY:
-            message = f"out of memory ({message}); try fewer frames, a smaller size or --dtype bfloat16"
-        print(f"error: {message}", file=sys.stderr)
-        if as_json:
-            print(json.dumps({"error": message, "exit_code": code}))
-        raise typer.Exit(code) from None
-
-
-def exit_code(error: Exception) -> int:
-    """0 is success; 1 run time, 2 usage, 3 missing dependency, 4 out of memory."""
-    if isinstance(error, ImportError):
-        return MISSING_DEPENDENCY
-    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
-        return OUT_OF_MEMORY
-    if isinstance(error, ValueError) and not isinstance(error, NonFiniteError):
-        return USAGE
-    return RUN_TIME
-
-
-def _is_torch_out_of_memory(error: Exception) -> bool:
-    """torch has a class for devices and, on the CPU, a plain RuntimeError with these words."""
-    return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )

@@ -1,4 +1,4 @@
-"""Against Wan's own pipeline in diffusers, with tiny random models."""
+"""Against the pipelines of Wan and PixArt in diffusers, with tiny random models."""
 
 import json
 import logging
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import PixArtAlphaPipeline
 from diffusers.pipelines.wan import pipeline_wan_i2v
 from fastvid_pipelines.encoders.t5 import T5TextEncoder, T5TextEncoderConfig, clean
 from fastvid_pipelines.errors import CheckpointError
@@ -52,6 +53,36 @@ def test_tokens_are_those_of_wans_pipeline(kind: str, monkeypatch: pytest.Monkey
     features = T5TextEncoder(model(kind), tokenizer(), CONFIG).encode(PROMPTS)
     assert features.mask is None
     torch.testing.assert_close(features.tokens, expected, atol=1e-6, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_tokens_and_mask_are_those_of_pixarts_pipeline() -> None:
+    theirs = object.__new__(PixArtAlphaPipeline)
+    object.__setattr__(theirs, "tokenizer", tokenizer())
+    object.__setattr__(theirs, "text_encoder", model("t5"))
+    object.__setattr__(theirs, "transformer", None)
+    prompts = ["The Camera PANS left", "slowly", ""]
+    expected, mask, _, _ = theirs.encode_prompt(
+        prompts, do_classifier_free_guidance=False, device=torch.device("cpu"), max_sequence_length=8
+    )
+    config = T5TextEncoderConfig(max_tokens=8, reader="pixart")
+    features = T5TextEncoder(model("t5"), tokenizer(), config).encode(prompts)
+    assert features.mask is not None
+    assert features.mask.dtype == torch.bool
+    assert torch.equal(features.mask, mask.bool())
+    assert features.mask.sum(1).tolist() == [5, 2, 1]
+    torch.testing.assert_close(features.tokens[features.mask], expected[features.mask], atol=1e-6, rtol=1e-5)
+
+
+def test_a_folder_from_before_there_was_a_reader_is_wans(encoder: T5TextEncoder, tmp_path: Path) -> None:
+    encoder.save_pretrained(tmp_path / "encoder")
+    config = tmp_path / "encoder" / "config.json"
+    assert json.loads(config.read_text())["reader"] == "wan"
+    config.write_text('{"_class_name": "T5TextEncoder", "max_tokens": 8}')
+    assert T5TextEncoder.from_pretrained(tmp_path / "encoder").config == CONFIG
+    config.write_text('{"_class_name": "T5TextEncoder", "max_tokens": 8, "reader": "bert"}')
+    with pytest.raises(CheckpointError, match="reader: Input should be 'wan' or 'pixart'"):
+        T5TextEncoder.from_pretrained(tmp_path / "encoder")
 
 
 @torch.inference_mode()
@@ -192,3 +223,8 @@ def test_a_folder_without_a_tokenizer_is_refused(encoder: T5TextEncoder, tmp_pat
 def test_bad_configurations_are_refused(max_tokens: Any) -> None:
     with pytest.raises(ValueError, match="`max_tokens` is"):
         T5TextEncoderConfig(max_tokens=max_tokens)
+
+
+def test_an_unknown_reader_is_refused() -> None:
+    with pytest.raises(ValueError, match="`reader` is 'bert'; expected 'wan' or 'pixart'"):
+        T5TextEncoderConfig(max_tokens=8, reader="bert")  # type: ignore[arg-type]

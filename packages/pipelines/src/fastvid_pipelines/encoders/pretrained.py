@@ -1,4 +1,4 @@
-"""Reading models of transformers strictly: safetensors only, no remote code, nothing filled in by chance."""
+"""Reading models of transformers and diffusers strictly: safetensors only, no remote code, nothing left to chance."""
 
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,21 @@ def load_pretrained(
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"`path_or_repo_id` is {str(path_or_repo_id)!r}: {error}") from error
+    check_report(model, report, path_or_repo_id)
+    return model.to(device or "cpu").eval()
+
+
+def check_report(model: Any, report: Any, path_or_repo_id: str | Path) -> None:
+    """Refuse a model whose weights are not exactly those of the folder, or not finite.
+
+    Args:
+        report: what was missing, unexpected and misshapen, as transformers and diffusers tell.
+    Raises:
+        CheckpointError: they are not.
+    """
     faults = [f"{kind}: {', '.join(sorted(map(str, report[kind]))[:10])}" for kind in REPORTED if report[kind]]
     damaged = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
     if damaged:
         faults.append(f"NaN or infinity in {', '.join(damaged[:10])}")
     if faults:
         raise CheckpointError(f"`path_or_repo_id` is {str(path_or_repo_id)!r}: {'; '.join(faults)}")
-    return model.to(device or "cpu").eval()

@@ -1,4 +1,4 @@
-"""T5 and UMT5 as Wan uses them: a fixed number of tokens, zeros behind the end of the prompt, no mask."""
+"""T5 and UMT5 as Wan and PixArt use them: a fixed number of tokens, zeros behind the end of the prompt."""
 
 import html
 import logging
@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from pydantic import ConfigDict, with_config
@@ -23,15 +23,26 @@ logger = logging.getLogger(__name__)
 MODEL_CLASSES = {"t5": T5EncoderModel, "umt5": UMT5EncoderModel}
 
 
+Reader = Literal["wan", "pixart"]
+
+
 @with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class T5TextEncoderConfig:
-    """Tokens of every prompt: longer ones are cut, shorter ones padded. Wan and FSVideo: 512."""
+    """Tokens of every prompt, and for whom they are.
+
+    Attributes:
+        max_tokens: longer prompts are cut, shorter ones padded. Wan and FSVideo: 512; PixArt and Reducio: 120.
+        reader: `wan` attends to the padding, which is zero. `pixart` has a mask that hides it, and reads lower case.
+    """
 
     max_tokens: int
+    reader: Reader = "wan"
 
     def __post_init__(self) -> None:
         check_count("max_tokens", self.max_tokens, 1, 4096)
+        if self.reader not in get_args(Reader):
+            raise ValueError(f"`reader` is {self.reader!r}; expected 'wan' or 'pixart'")
 
 
 class T5TextEncoder:
@@ -43,8 +54,10 @@ class T5TextEncoder:
         self.config = config
 
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
-        """`max_tokens` tokens for each prompt, zero behind its end; the model that reads them attends to all."""
+        """`max_tokens` tokens for each prompt, zero behind its end, which the mask leaves out where there is one."""
         cleaned = [clean(prompt) for prompt in prompts]
+        if self.config.reader == "pixart":
+            cleaned = [prompt.lower() for prompt in cleaned]
         batch = self.tokenizer(
             cleaned,
             padding="max_length",
@@ -57,7 +70,10 @@ class T5TextEncoder:
         self._report_truncation(cleaned)
         mask = batch.attention_mask.to(self.model.device)
         tokens = self.model(batch.input_ids.to(self.model.device), mask).last_hidden_state
-        return TextFeatures(tokens=tokens * mask.unsqueeze(-1).to(tokens.dtype), mask=None)
+        return TextFeatures(
+            tokens=tokens * mask.unsqueeze(-1).to(tokens.dtype),
+            mask=mask.bool() if self.config.reader == "pixart" else None,
+        )
 
     @classmethod
     def from_transformers(  # noqa: PLR0913  # where two models lie, and how to load them
@@ -140,5 +156,8 @@ class T5TextEncoder:
 
 
 def clean(prompt: str) -> str:
-    """Without HTML entities (escaped twice at most), white space in single spaces. Wan also mends broken encodings."""
+    """Without HTML entities (escaped twice at most), white space in single spaces.
+
+    Wan also mends broken encodings; PixArt also takes out addresses, names of files and more.
+    """
     return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt))).strip()

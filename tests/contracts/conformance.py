@@ -25,8 +25,9 @@ site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1,
 
 # models and accelerators, for pipelines
 autoencoder: pipelines.Autoencoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
-with_content: pipelines.Autoencoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
+with_content: pipelines.ClipAutoencoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
 transformer: pipelines.Transformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
+shown_content: pipelines.ContentTransformer = dit.ReducioDiT(dit.REDUCIO_DIT_XL)
 upsampler: pipelines.Upsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 refiner: pipelines.RefinerTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 none: pipelines.Accelerator = fastvid_accel.NoAcceleration()

@@ -13,7 +13,7 @@ from fastvid_pipelines.image_to_video import FSVideoPipeline
 from PIL import Image
 from typer.testing import CliRunner
 
-from . import fakes
+from . import fakes, reducio_fakes
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +68,8 @@ def pipeline() -> FSVideoPipeline:
 @pytest.fixture
 def discoverable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fakes stand where discovery finds classes of installed packages."""
-    monkeypatch.setattr(
-        pipeline_folder.discovery, "find_class", lambda group, library, class_name: getattr(fakes, class_name)
-    )
+    known = vars(fakes) | vars(reducio_fakes)
+    monkeypatch.setattr(pipeline_folder.discovery, "find_class", lambda group, library, class_name: known[class_name])
 
 
 @pytest.fixture

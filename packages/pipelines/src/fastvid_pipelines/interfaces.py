@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,6 +38,31 @@ class Autoencoder(Saveable, Protocol):
     ) -> Float[Tensor, "b 3 T H W"]: ...
 
 
+class ClipAutoencoderConfig(Protocol):
+    """The facts of an autoencoder of clips: frames of one, and how its content frame enters the decoder."""
+
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def fusion(self) -> str: ...
+
+
+class ClipAutoencoder(Autoencoder, Protocol):
+    """Works in clips of `config.num_frames`; each is decoded with a content frame, its middle one."""
+
+    @property
+    def config(self) -> ClipAutoencoderConfig: ...
+    def content_frames(self, frames: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 3 clips H W"]: ...
+    def decode(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        *,
+        reference: Float[Tensor, "b 3 H W"] | Float[Tensor, "b 3 clips H W"] | None = None,
+        num_frames: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "b 3 T H W"]: ...
+
+
 class TextEncoder(Saveable, Protocol):
     """Prompts to tokens. All prompts of one call have the same number of tokens."""
 
@@ -48,6 +73,16 @@ class ImageEncoder(Saveable, Protocol):
     """A picture in [-1, 1], of any size, to tokens."""
 
     def encode(self, image: Float[Tensor, "b 3 H W"], /) -> Float[Tensor, "b m e"]: ...
+
+
+class ContentEncoder(Saveable, Protocol):
+    """A picture in [-1, 1] to latents, sampled and unscaled; `stride` pixels a latent, which must divide its sides."""
+
+    @property
+    def stride(self) -> int: ...
+    @property
+    def latent_channels(self) -> int: ...
+    def encode(self, image: Float[Tensor, "b 3 H W"], /, *, generator: torch.Generator) -> Float[Tensor, "b k h w"]: ...
 
 
 class TextToImage(Protocol):
@@ -113,6 +148,56 @@ class Transformer(Saveable, Protocol):
         positions: Float[Tensor, "3 nt nh nw"] | None = None,
         attention: AttentionOp = ...,
     ) -> Float[Tensor, "b c t h w"]: ...
+
+
+class ContentFrameConfig(Protocol):
+    """How a transformer is shown the content frame: latents of it whose sides are multiples of `content_step`."""
+
+    @property
+    def content_channels(self) -> int: ...
+    @property
+    def content_step(self) -> int: ...
+
+
+class ContentTransformerConfig(Protocol):
+    """The facts of a transformer that is shown a content frame."""
+
+    @property
+    def latent_channels(self) -> int: ...
+    @property
+    def patch_size(self) -> tuple[int, int, int]: ...
+    @property
+    def size_embedding(self) -> bool: ...
+    @property
+    def content_frame(self) -> ContentFrameConfig | None: ...
+
+
+class ContentTransformer(Saveable, Protocol):
+    """Predicts the noise at a timestep, and maybe the variance in as many channels behind it.
+
+    `condition_cache` is computed once a video and handed back at each step; nobody else looks into it, hence Any.
+    """
+
+    @property
+    def config(self) -> ContentTransformerConfig: ...
+    def condition_cache(
+        self,
+        text: Float[Tensor, "b l d"],
+        text_mask: Bool[Tensor, "b l"] | None = None,
+        *,
+        semantic: Float[Tensor, "b m e"] | None = None,
+        content: Float[Tensor, "b k H W"] | None = None,
+    ) -> Any: ...
+    def __call__(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        *,
+        cache: Any,
+        size: Float[Tensor, "b 2"] | None = None,
+        positions: Float[Tensor, "3 nt nh nw"] | None = None,
+        attention: AttentionOp = ...,
+    ) -> Float[Tensor, "b o t h w"]: ...
 
 
 class Upsampler(Saveable, Protocol):

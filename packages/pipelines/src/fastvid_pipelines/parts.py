@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from fastvid_pipelines.interfaces import (
     Autoencoder,
+    ClipAutoencoder,
+    ContentEncoder,
+    ContentTransformer,
     ImageEncoder,
     RefinerTransformer,
     Transformer,
@@ -51,3 +54,28 @@ def check_fit(
             raise ValueError(f"`image_encoder` has no effect: `{name}` takes no image tokens (`image_width` is None)")
         if width is not None and image_encoder is None:
             raise ValueError(f"`image_encoder` is None; `{name}` needs image tokens {width} wide")
+
+
+def check_content_fit(
+    autoencoder: ClipAutoencoder, transformer: ContentTransformer, content_encoder: ContentEncoder
+) -> None:
+    """Refuse parts of Reducio whose channels do not agree, or that have no use for a content frame.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if autoencoder.config.fusion == "none":
+        raise ValueError("`autoencoder` decodes without a content frame: its `fusion` is 'none'; expected another one")
+    if autoencoder.latent_channels != transformer.config.latent_channels:
+        raise ValueError(
+            f"`autoencoder` has {autoencoder.latent_channels} latent channels and `transformer` "
+            f"{transformer.config.latent_channels}; they have to be equal"
+        )
+    shown = transformer.config.content_frame
+    if shown is None:
+        raise ValueError("`transformer` is shown no content frame: its `content_frame` is None; expected one that is")
+    if shown.content_channels != content_encoder.latent_channels:
+        raise ValueError(
+            f"`content_encoder` has {content_encoder.latent_channels} latent channels and `transformer` takes "
+            f"{shown.content_channels} of the content frame; they have to be equal"
+        )

@@ -11,6 +11,8 @@ import torch
 
 from fastvid_pipelines import checkpoint, discovery
 from fastvid_pipelines.encoders.byte import ByteTextEncoder
+from fastvid_pipelines.encoders.open_clip import OpenCLIPImageEncoder
+from fastvid_pipelines.encoders.sd_content import SDContentEncoder
 from fastvid_pipelines.errors import CheckpointError
 from fastvid_pipelines.interfaces import Saveable
 
@@ -43,6 +45,13 @@ FSVIDEO = Layout(
     records=("sampling", "refinement"),
 )
 
+REDUCIO = Layout(
+    class_name="ReducioPipeline",
+    parts=("vae", "transformer", "text_encoder", "image_encoder", "content_encoder"),
+    optional_parts=(),
+    records=("sampling",),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineFolder:
@@ -71,6 +80,22 @@ def find(path_or_repo_id: str | os.PathLike[str], *, revision: str | None, local
     """The local folder of a pipeline: the path itself, or a download (or cached copy) of a repository of the hub."""
     return checkpoint.find_folder(
         path_or_repo_id, revision=revision, local_files_only=local_files_only, file=checkpoint.INDEX_NAME
+    )
+
+
+def find_layout(path: Path) -> Layout:
+    """Which pipeline the folder is of.
+
+    Raises:
+        CheckpointError: none of this package.
+    """
+    file = path / checkpoint.INDEX_NAME
+    found = checkpoint.read_json(file).get("_class_name")
+    for layout in (FSVIDEO, REDUCIO):
+        if found == layout.class_name:
+            return layout
+    raise CheckpointError(
+        f"{file} describes {found!r}; expected `_class_name` {FSVIDEO.class_name!r} or {REDUCIO.class_name!r}"
     )
 
 
@@ -130,8 +155,10 @@ def _class_of(part: str, library: str, class_name: str) -> Any:
             return discovery.find_class(discovery.UPSAMPLERS, library, class_name)
         case "text_encoder":
             return _text_encoder_class(library, class_name)
-    assert part == "image_encoder"
-    return _image_encoder_class(library, class_name)
+        case "image_encoder":
+            return _image_encoder_class(library, class_name)
+    assert part == "content_encoder"
+    return _content_encoder_class(library, class_name)
 
 
 def _text_encoder_class(library: str, class_name: str) -> Any:
@@ -149,12 +176,24 @@ def _text_encoder_class(library: str, class_name: str) -> Any:
 
 
 def _image_encoder_class(library: str, class_name: str) -> Any:
-    if (library, class_name) == ("fastvid_pipelines", "CLIPImageEncoder"):
-        from fastvid_pipelines.encoders.clip import CLIPImageEncoder  # transformers takes seconds to import
+    match library, class_name:
+        case "fastvid_pipelines", "CLIPImageEncoder":
+            from fastvid_pipelines.encoders.clip import CLIPImageEncoder  # transformers takes seconds to import
 
-        return CLIPImageEncoder
+            return CLIPImageEncoder
+        case "fastvid_pipelines", "OpenCLIPImageEncoder":
+            return OpenCLIPImageEncoder
     raise CheckpointError(
-        f"the pipeline's image_encoder is {library}.{class_name}; expected fastvid_pipelines.CLIPImageEncoder"
+        f"the pipeline's image_encoder is {library}.{class_name}; "
+        "expected fastvid_pipelines.CLIPImageEncoder or fastvid_pipelines.OpenCLIPImageEncoder"
+    )
+
+
+def _content_encoder_class(library: str, class_name: str) -> Any:
+    if (library, class_name) == ("fastvid_pipelines", "SDContentEncoder"):
+        return SDContentEncoder
+    raise CheckpointError(
+        f"the pipeline's content_encoder is {library}.{class_name}; expected fastvid_pipelines.SDContentEncoder"
     )
 
 

@@ -39,18 +39,7 @@ class Sampling:
     solver: SolverName
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("num_frames", 1, MOST_FRAMES),
-            ("height", SMALLEST_SIDE, LARGEST_SIDE),
-            ("width", SMALLEST_SIDE, LARGEST_SIDE),
-            ("num_inference_steps", 1, MOST_STEPS),
-        ):
-            check_count(name, getattr(self, name), least, most)
-            # Python's own: NumPy's small ones overflow in products, and JSON takes none of them.
-            object.__setattr__(self, name, operator.index(getattr(self, name)))
-        check_pixels(self.num_frames, self.height, self.width)
-        check_number("fps", self.fps, 0.01, 1000.0)
-        check_number("guidance_scale", self.guidance_scale, 1.0, 100.0)
+        settle_video(self)
         check_number("shift", self.shift, 0.01, 100.0)
         if self.solver not in get_args(SolverName):
             raise ValueError(f"`solver` is {self.solver!r}; expected one of {', '.join(get_args(SolverName))}")
@@ -88,13 +77,7 @@ class GenerationRequest:
     refinement: Refinement | None = None
 
     def __post_init__(self) -> None:
-        check_prompt("prompt", self.prompt)
-        check_prompt("negative_prompt", self.negative_prompt)
-        if self.negative_prompt and self.sampling.guidance_scale == 1:
-            raise ValueError(
-                f"`negative_prompt` is {self.negative_prompt[:40]!r}, which has no effect at `guidance_scale` 1; "
-                "raise `guidance_scale` above 1 or leave `negative_prompt` out"
-            )
+        check_guided(self.prompt, self.negative_prompt, self.sampling.guidance_scale)
 
 
 class Overrides(TypedDict, total=False):
@@ -207,6 +190,33 @@ class TensorClip:
     fps: float
     seconds: Mapping[str, float]
     latent_frames: tuple[int, ...]
+
+
+def settle_video(sampling: Any) -> None:
+    """Refuse numbers of a record, frozen, that are out of range; Python's own take the place of NumPy's whole ones."""
+    for name, least, most in (
+        ("num_frames", 1, MOST_FRAMES),
+        ("height", SMALLEST_SIDE, LARGEST_SIDE),
+        ("width", SMALLEST_SIDE, LARGEST_SIDE),
+        ("num_inference_steps", 1, MOST_STEPS),
+    ):
+        check_count(name, getattr(sampling, name), least, most)
+        # Python's own: NumPy's small ones overflow in products, and JSON takes none of them.
+        object.__setattr__(sampling, name, operator.index(getattr(sampling, name)))
+    check_pixels(sampling.num_frames, sampling.height, sampling.width)
+    check_number("fps", sampling.fps, 0.01, 1000.0)
+    check_number("guidance_scale", sampling.guidance_scale, 1.0, 100.0)
+
+
+def check_guided(prompt: Any, negative_prompt: Any, guidance_scale: float) -> None:
+    """Refuse prompts that are no text, and a negative one that guidance does not use."""
+    check_prompt("prompt", prompt)
+    check_prompt("negative_prompt", negative_prompt)
+    if negative_prompt and guidance_scale == 1:
+        raise ValueError(
+            f"`negative_prompt` is {negative_prompt[:40]!r}, which has no effect at `guidance_scale` 1; "
+            "raise `guidance_scale` above 1 or leave `negative_prompt` out"
+        )
 
 
 def check_count(name: str, value: Any, least: int, most: int) -> None:

@@ -17,7 +17,7 @@ def join_branches(conditions: Conditions) -> Conditions:
     if conditions.negative_text is None:
         return conditions
     return Conditions(
-        text=_join(conditions.negative_text, conditions.text),
+        text=join_texts(conditions.negative_text, conditions.text),
         negative_text=None,
         image_latents=torch.cat((conditions.image_latents, conditions.image_latents)),
         image_tokens=None
@@ -40,6 +40,7 @@ def guide(
     return negative + guidance_scale * (positive - negative)
 
 
-def _join(negative: TextFeatures, positive: TextFeatures) -> TextFeatures:
+def join_texts(negative: TextFeatures, positive: TextFeatures) -> TextFeatures:
+    """Tokens and masks of the doubled batch."""
     masks = [mask for mask in (negative.mask, positive.mask) if mask is not None]
     return TextFeatures(tokens=torch.cat((negative.tokens, positive.tokens)), mask=torch.cat(masks) if masks else None)

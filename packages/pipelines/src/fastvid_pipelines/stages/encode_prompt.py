@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from fastvid_pipelines.interfaces import TextEncoder
+from fastvid_pipelines.reducio_types import ReducioRequest
 from fastvid_pipelines.stages.finite import check_finite
 from fastvid_pipelines.types import GenerationRequest, TextFeatures
 
@@ -18,7 +19,7 @@ class Texts:
 
 
 def encode_prompt(
-    text_encoder: TextEncoder, request: GenerationRequest, *, device: torch.device, dtype: torch.dtype
+    text_encoder: TextEncoder, request: GenerationRequest | ReducioRequest, *, device: torch.device, dtype: torch.dtype
 ) -> Texts:
     """Encode both prompts in one call, so that they have equally many tokens."""
     guided = request.sampling.guidance_scale != 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..tiny_models import SAMPLING, tiny_pipeline
+from ..tiny_reducio import tiny_reducio
 
 ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", *sorted((ROOT / "packages").glob("*/README.md"))]
@@ -33,9 +34,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def reducio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands for the folder `my_reducio` of a README: small, with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "reducio"
+    tiny_reducio().save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
-def test_python_in_a_readme_runs(readme: Path, tmp_path: Path) -> None:
+def test_python_in_a_readme_runs(readme: Path, reducio: Path, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "my_reducio").symlink_to(reducio)
     for index, block in enumerate(python_blocks(readme.read_text(encoding="utf-8"))):
         script = tmp_path / f"block_{index}.py"
         script.write_text(block, encoding="utf-8")

@@ -35,9 +35,15 @@ Dtype = Annotated[str, typer.Option(help="What to compute in: float32, bfloat16 
 
 @app.command()
 def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
-    image: Annotated[Path, typer.Argument(help="The photo that becomes the first frame.")],
     prompt: Annotated[str, typer.Option(help="What happens, such as 'the camera slowly zooms in'.")],
     output: Annotated[Path, typer.Option(help="The mp4 to write; out.json and out.png appear beside it.")],
+    image: Annotated[
+        Path | None,
+        typer.Argument(help="The photo: the first frame; with a Reducio model the middle one."),
+    ] = None,
+    text_to_image: Annotated[
+        str | None, typer.Option(help="Folder or hub repository of a diffusers pipeline that makes the photo.")
+    ] = None,
     model: Model = None,
     accelerate: Annotated[str | None, typer.Option(help="Name of an installed accelerator.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
@@ -57,13 +63,20 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
     dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
-    """Make a video of a photo."""
+    """Make a video of a photo, or of a picture made from the prompt."""
     with exit_codes(as_json):
         from fastvid_pipelines.commands.generate import Options
         from fastvid_pipelines.commands.generate import generate as run
 
         options = Options(
-            image=image, output=output, seed=seed, model=model, accelerate=accelerate, device=device, dtype=dtype
+            image=image,
+            text_to_image=text_to_image,
+            output=output,
+            seed=seed,
+            model=model,
+            accelerate=accelerate,
+            device=device,
+            dtype=dtype,
         )
         result = run(
             options,

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 LARGEST_READ_WHOLE = 2**30
 SAMPLE = 2**20
 NUM_SAMPLES = 64
-LIBRARIES = ("av", "numpy", "pillow", "safetensors", "transformers")
+LIBRARIES = ("av", "diffusers", "numpy", "open_clip_torch", "pillow", "safetensors", "transformers")
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ def named_as_typed(flags: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
-def output_files(output: Path, source: Path) -> tuple[Path, Path, Path]:
+def output_files(output: Path, source: Path | None) -> tuple[Path, Path, Path]:
     """The mp4, the sidecar and the contact sheet; none of them may be the input.
 
     Raises:
@@ -32,7 +32,7 @@ def output_files(output: Path, source: Path) -> tuple[Path, Path, Path]:
     names = (output, output.with_suffix(".json"), output.with_suffix(".png"))
     for name in names:
         check_writable("output", name)
-        if name.resolve() == source.resolve():
+        if source is not None and name.resolve() == source.resolve():
             raise ValueError(f"`output` is {str(output)!r}: {name.name} would overwrite the input; name another file")
     return names
 

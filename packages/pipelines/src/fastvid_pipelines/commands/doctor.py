@@ -17,6 +17,7 @@ OPTIONAL = {
     ("fastvid-accel",): "pip install fastvid-accel",
     ("fastvid-export",): "pip install fastvid-export",
     ("open_clip_torch",): "pip install 'fastvid-pipelines[reducio]'",
+    ("diffusers",): "pip install 'fastvid-pipelines[reducio]'",
     ("onnxruntime", "onnxruntime-gpu"): "pip install 'fastvid-export[ort]', or for an NVIDIA GPU 'fastvid-export[gpu]'",
     ("tensorrt-rtx-cu13",): "pip install 'fastvid-export[rtx]'",
     ("tensorrt",): "pip install 'fastvid-export[tensorrt]'",

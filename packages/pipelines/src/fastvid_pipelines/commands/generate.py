@@ -1,29 +1,35 @@
-"""The verb `generate`: a photo to out.mp4, out.json and out.png."""
+"""The verb `generate`: a photo, or a prompt alone, to out.mp4, out.json and out.png."""
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
+from PIL import Image
 
 from fastvid_pipelines import discovery, pipeline_folder, provenance
 from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_dtype
 from fastvid_pipelines.commands.progress import step_progress
+from fastvid_pipelines.content_frame_to_video import ReducioPipeline
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline, read_defaults
+from fastvid_pipelines.interfaces import TextToImage
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.pipeline_folder import FSVIDEO
 from fastvid_pipelines.placement import usable_device
+from fastvid_pipelines.reducio_types import ReducioRequest, ReducioSampling, build_reducio_request
+from fastvid_pipelines.text_to_image import DiffusersTextToImage
 from fastvid_pipelines.types import (
     LARGEST_SEED,
     LARGEST_SIDE,
     SMALLEST_SIDE,
     GenerationRequest,
-    Refinement,
     Sampling,
     build_request,
     check_count,
@@ -32,6 +38,7 @@ from fastvid_pipelines.video_io import check_encoder, check_mp4_size, write_mp4
 
 FLAGS = {
     "prompt": "--prompt",
+    "text_to_image": "--text-to-image",
     "output": "--output",
     "path_or_repo_id": "--model",
     "accelerator": "--accelerate",
@@ -56,7 +63,8 @@ FLAGS = {
 class Options:
     """What the flags say, but for the request itself."""
 
-    image: Path
+    image: Path | None
+    text_to_image: str | None
     output: Path
     seed: int
     model: str | None
@@ -76,14 +84,23 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     with named_as_typed(FLAGS):
         files = output_files(options.output, options.image)
         check_count("seed", options.seed, 0, LARGEST_SEED)
-        photo = load_photo(options.image)
+        photo = _photo(options)
         torch_device, torch_dtype = usable_device(options.device), parse_dtype(options.dtype)
         name = options.accelerate
         accelerator = None if name is None else discovery.find(discovery.ACCELERATORS, name)()
         model = embedded_model() if options.model is None else options.model
         folder = pipeline_folder.find(model, revision=None, local_files_only=False)
-    full_request = _completed(request, *read_defaults(pipeline_folder.open_folder(folder, FSVIDEO)))
-    pipeline = FSVideoPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
+    full_request = _completed(request, folder)
+    with named_as_typed(FLAGS):
+        text_to_image = _text_to_image(options, torch_dtype, torch_device)
+    pipeline: FSVideoPipeline | ReducioPipeline
+    own: dict[str, Any] = {}
+    if isinstance(full_request, GenerationRequest):
+        pipeline = FSVideoPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
+        own["refiner_steps"] = request["refiner_steps"]
+    else:
+        pipeline = ReducioPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
+    pipeline.text_to_image = text_to_image
     loaded = perf_counter()
     with named_as_typed(FLAGS), step_progress() as on_step_end:
         clip = pipeline(
@@ -91,7 +108,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
             prompt=full_request.prompt,
             negative_prompt=full_request.negative_prompt,
             **asdict(full_request.sampling),
-            refiner_steps=request["refiner_steps"],
+            **own,
             generator=torch.Generator().manual_seed(options.seed),
             callback_on_step_end=on_step_end,
             accelerator=accelerator,
@@ -103,12 +120,8 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         now = perf_counter()
         record = {
             "command": _repeat(options, full_request, request["refiner_steps"]),
-            "image": {
-                "path": str(options.image),
-                "sha256": provenance.file_sha256(options.image),
-                "width": photo.width,
-                "height": photo.height,
-            },
+            "image": _image_record(options.image, photo),
+            "text_to_image": _maker_record(options.text_to_image),
             "request": _flat(options, full_request),
             "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
             "accelerator": {"name": options.accelerate, "latent_frames": list(clip.latent_frames)},
@@ -126,28 +139,91 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _completed(request: dict[str, Any], defaults: Sampling, refinement: Refinement | None) -> GenerationRequest:
+def _photo(options: Options) -> Image.Image | None:
+    """The picture that was given; None where one is to be made."""
+    if options.image is not None and options.text_to_image is not None:
+        raise ValueError(
+            f"`text_to_image` is {options.text_to_image!r} and `image` {str(options.image)!r}; give one of them"
+        )
+    if options.image is None:
+        if options.text_to_image is None:
+            raise ValueError("no picture: give `image`, a file, or `text_to_image`, a pipeline that makes one")
+        return None
+    return load_photo(options.image)
+
+
+def _text_to_image(options: Options, dtype: torch.dtype, device: torch.device) -> TextToImage | None:
+    name = options.text_to_image
+    return None if name is None else DiffusersTextToImage.from_pretrained(name, dtype=dtype, device=device)
+
+
+def _completed(request: dict[str, Any], path: Path) -> GenerationRequest | ReducioRequest:
+    """The whole request, of the kind that the pipeline in the folder takes."""
+    layout = pipeline_folder.find_layout(path)
+    folder = pipeline_folder.open_folder(path, layout)
+    defaults: Sampling | ReducioSampling
+    build: Callable[..., GenerationRequest | ReducioRequest]
+    if layout == FSVIDEO:
+        defaults, refinement = read_defaults(folder)
+        build = partial(build_request, defaults, refinement)
+    else:
+        defaults = folder.record("sampling", ReducioSampling)
+        build = partial(build_reducio_request, defaults)
+        request = _without_idle(request)
     height, width = (
         getattr(defaults, side) if request[side] is None else request[side] for side in ("height", "width")
     )
     with named_as_typed(FLAGS):
         check_mp4_size(height, width, least=SMALLEST_SIDE, most=LARGEST_SIDE)
-        return build_request(defaults, refinement, **request)
+        return build(**request)
 
 
-def _flat(options: Options, request: GenerationRequest) -> dict[str, Any]:
-    return {
+def _without_idle(request: dict[str, Any]) -> dict[str, Any]:
+    """The request without what Reducio does not know; none of it may have been given."""
+    idle = ("shift", "solver", "refiner_steps")
+    with named_as_typed(FLAGS):
+        for name in idle:
+            if request[name] is not None:
+                raise ValueError(
+                    f"`{name}` is {request[name]!r}, which has no effect: a Reducio model has one solver with one "
+                    f"schedule, and no refiner; leave `{name}` out"
+                )
+    return {name: value for name, value in request.items() if name not in idle}
+
+
+def _image_record(path: Path | None, photo: Image.Image | None) -> dict[str, Any] | None:
+    if path is None or photo is None:
+        return None
+    size = {"width": photo.width, "height": photo.height}
+    return {"path": str(path), "sha256": provenance.file_sha256(path), **size}
+
+
+def _maker_record(name: str | None) -> dict[str, Any] | None:
+    """The pipeline that made the picture; only of a folder there is a hash."""
+    if name is None:
+        return None
+    folder = Path(name)
+    return {"name": name, "fingerprint": provenance.model_fingerprint(folder) if folder.is_dir() else None}
+
+
+def _flat(options: Options, request: GenerationRequest | ReducioRequest) -> dict[str, Any]:
+    flat = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": options.seed,
         **asdict(request.sampling),
-        "refinement": None if request.refinement is None else asdict(request.refinement),
     }
+    if isinstance(request, ReducioRequest):
+        return flat
+    return flat | {"refinement": None if request.refinement is None else asdict(request.refinement)}
 
 
-def _repeat(options: Options, request: GenerationRequest, refiner_steps: int | None) -> str:
+def _repeat(options: Options, request: GenerationRequest | ReducioRequest, refiner_steps: int | None) -> str:
     """The command line that makes this video again, with every default written out."""
+    if isinstance(request, GenerationRequest) and request.refinement is not None:
+        refiner_steps = request.refinement.num_inference_steps
     values: dict[str, Any] = {
+        "text_to_image": options.text_to_image,
         "prompt": request.prompt,
         "output": options.output,
         "path_or_repo_id": options.model,
@@ -155,9 +231,10 @@ def _repeat(options: Options, request: GenerationRequest, refiner_steps: int | N
         "seed": options.seed,
         "negative_prompt": request.negative_prompt or None,
         **asdict(request.sampling),
-        "refiner_steps": refiner_steps if request.refinement is None else request.refinement.num_inference_steps,
+        "refiner_steps": refiner_steps,
         "device": options.device,
         "dtype": options.dtype,
     }
     words = [word for name, value in values.items() if value is not None for word in (FLAGS[name], str(value))]
-    return shlex.join(["fastvid-cli", "generate", str(options.image), *words])
+    image = [] if options.image is None else [str(options.image)]
+    return shlex.join(["fastvid-cli", "generate", *image, *words])

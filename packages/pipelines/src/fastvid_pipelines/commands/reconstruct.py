@@ -18,7 +18,7 @@ from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.interfaces import Autoencoder
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet
-from fastvid_pipelines.pipeline_folder import FSVIDEO
+from fastvid_pipelines.pipeline_folder import REDUCIO
 from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.stages.decode import to_pixels
 from fastvid_pipelines.stages.finite import check_finite
@@ -34,8 +34,9 @@ FLAGS = {"path_or_repo_id": "--model", "max_frames": "--num-frames", "device": "
 def reconstruct(
     *, video: Path, output: Path, model: str | None, num_frames: int | None, device: str, dtype: str
 ) -> dict[str, Any]:
-    """Encode, decode with the first frame as reference, and write the result, a report and a comparison.
+    """Encode, decode with the frames that the model wants, and write the result, a report and a comparison.
 
+    These are the first frame of the video, or with a Reducio model the middle frame of every clip.
     In the report, `psnr` is the mean over frames in dB, `compression` numbers in the frames per number in the latents.
     """
     started = perf_counter()
@@ -47,10 +48,13 @@ def reconstruct(
         model_folder = embedded_model() if model is None else model
         folder = pipeline_folder.find(model_folder, revision=None, local_files_only=False)
     original = _even(source.frames)
-    autoencoder = pipeline_folder.open_folder(folder, FSVIDEO).load("vae", dtype=torch_dtype, device=torch_device)
+    layout = pipeline_folder.find_layout(folder)
+    autoencoder = pipeline_folder.open_folder(folder, layout).load("vae", dtype=torch_dtype, device=torch_device)
     seconds = {"load": perf_counter() - started}
     frames = torch.from_numpy(original).to(torch_device, torch_dtype) / 127.5 - 1
-    decoded, num_latents = _there_and_back(autoencoder, rearrange(frames, "t h w c -> 1 c t h w"), seconds)
+    video_frames = rearrange(frames, "t h w c -> 1 c t h w")
+    reference = autoencoder.content_frames(video_frames) if layout == REDUCIO else video_frames[:, :, 0]
+    decoded, num_latents = _there_and_back(autoencoder, video_frames, reference, seconds)
     result = to_pixels(decoded[0])
     with staged(*files) as (part, sidecar, sheet):
         writing = perf_counter()
@@ -73,7 +77,7 @@ def reconstruct(
 
 @torch.inference_mode()
 def _there_and_back(
-    autoencoder: Autoencoder, frames: Float[Tensor, "1 3 T H W"], seconds: dict[str, float]
+    autoencoder: Autoencoder, frames: Float[Tensor, "1 3 T H W"], reference: Tensor, seconds: dict[str, float]
 ) -> tuple[Float[Tensor, "1 3 T H W"], int]:
     """The decoded frames, and how many numbers the latents were."""
     started = perf_counter()
@@ -81,7 +85,7 @@ def _there_and_back(
     check_finite("encode", latents)
     encoded = perf_counter()
     _, _, num_frames, height, width = frames.shape
-    decoded = autoencoder.decode(latents, reference=frames[:, :, 0], num_frames=num_frames, size=(height, width))
+    decoded = autoencoder.decode(latents, reference=reference, num_frames=num_frames, size=(height, width))
     check_finite("decode", decoded)
     seconds |= {"encode": encoded - started, "decode": perf_counter() - encoded}
     logger.info("encode: %.2f s", seconds["encode"])

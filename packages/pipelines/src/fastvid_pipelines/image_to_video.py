@@ -8,7 +8,6 @@ import torch
 
 from fastvid_pipelines import pipeline_folder
 from fastvid_pipelines.embedded import embedded_model
-from fastvid_pipelines.errors import CheckpointError
 from fastvid_pipelines.interfaces import (
     Accelerator,
     Autoencoder,
@@ -19,7 +18,7 @@ from fastvid_pipelines.interfaces import (
     Transformer,
 )
 from fastvid_pipelines.parts import Refiner, check_fit
-from fastvid_pipelines.pipeline_folder import FSVIDEO, PipelineFolder
+from fastvid_pipelines.pipeline_folder import FSVIDEO, fsvideo_defaults
 from fastvid_pipelines.placement import usable_device, usable_dtype
 from fastvid_pipelines.sampling.solvers import METHODS
 from fastvid_pipelines.stages.decode import OutputType, check_output_type, decode, finish
@@ -40,7 +39,6 @@ from fastvid_pipelines.types import (
     Clip,
     ImageInput,
     LatentVideo,
-    Refinement,
     Sampling,
     SolverName,
     Step,
@@ -259,7 +257,7 @@ class FSVideoPipeline:
         path = pipeline_folder.find(path_or_repo_id, revision=revision, local_files_only=local_files_only)
         folder = pipeline_folder.open_folder(path, FSVIDEO)
         load = partial(folder.load, dtype=dtype, device=device)
-        sampling, refinement = read_defaults(folder)
+        sampling, refinement = fsvideo_defaults(folder)
         return cls(
             autoencoder=load("vae"),
             transformer=load("transformer"),
@@ -291,21 +289,3 @@ class FSVideoPipeline:
         }
         records = {"sampling": self.sampling, "refinement": None if refiner is None else refiner.refinement}
         pipeline_folder.save(FSVIDEO, parts, records, directory)
-
-
-def read_defaults(folder: PipelineFolder) -> tuple[Sampling, Refinement | None]:
-    """How the pipeline of a folder samples and refines when nobody says otherwise.
-
-    Raises:
-        CheckpointError: settings that cannot be, or half a second stage.
-    """
-    sampling = folder.record("sampling", Sampling)
-    second_stage = {name: folder.holds(name) for name in ("upsampler", "refiner", "refinement")}
-    if not any(second_stage.values()):
-        return sampling, None
-    if not all(second_stage.values()):
-        missing = [name for name, there in second_stage.items() if not there]
-        raise CheckpointError(
-            f"{folder.path}: a second stage needs upsampler, refiner and refinement; missing {missing}"
-        )
-    return sampling, folder.record("refinement", Refinement)

@@ -15,6 +15,7 @@ from fastvid_pipelines.encoders.open_clip import OpenCLIPImageEncoder
 from fastvid_pipelines.encoders.sd_content import SDContentEncoder
 from fastvid_pipelines.errors import CheckpointError
 from fastvid_pipelines.interfaces import Saveable
+from fastvid_pipelines.types import Refinement, Sampling
 
 ABSENT = [None, None]
 
@@ -121,6 +122,24 @@ def open_folder(path: Path, layout: Layout) -> PipelineFolder:
         if not named and not (name in layout.optional_parts and entry == ABSENT):
             raise CheckpointError(f"{file}: `{name}` is {entry!r}; expected [library, class]")
     return PipelineFolder(path=path, index=index)
+
+
+def fsvideo_defaults(folder: PipelineFolder) -> tuple[Sampling, Refinement | None]:
+    """How an FSVideo pipeline samples and refines when nobody says otherwise.
+
+    Raises:
+        CheckpointError: settings that cannot be, or half a second stage.
+    """
+    sampling = folder.record("sampling", Sampling)
+    second_stage = {name: folder.holds(name) for name in ("upsampler", "refiner", "refinement")}
+    if not any(second_stage.values()):
+        return sampling, None
+    if not all(second_stage.values()):
+        missing = [name for name, there in second_stage.items() if not there]
+        raise CheckpointError(
+            f"{folder.path}: a second stage needs upsampler, refiner and refinement; missing {missing}"
+        )
+    return sampling, folder.record("refinement", Refinement)
 
 
 def save(

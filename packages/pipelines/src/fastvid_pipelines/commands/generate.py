@@ -17,11 +17,11 @@ from fastvid_pipelines.commands.arguments import named_as_typed, output_files, p
 from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.content_frame_to_video import ReducioPipeline
 from fastvid_pipelines.embedded import embedded_model
-from fastvid_pipelines.image_to_video import FSVideoPipeline, read_defaults
+from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.interfaces import TextToImage
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
-from fastvid_pipelines.pipeline_folder import FSVIDEO
+from fastvid_pipelines.pipeline_folder import FSVIDEO, fsvideo_defaults
 from fastvid_pipelines.placement import usable_device
 from fastvid_pipelines.reducio_types import ReducioRequest, ReducioSampling, build_reducio_request
 from fastvid_pipelines.text_to_image import DiffusersTextToImage
@@ -164,7 +164,7 @@ def _completed(request: dict[str, Any], path: Path) -> GenerationRequest | Reduc
     defaults: Sampling | ReducioSampling
     build: Callable[..., GenerationRequest | ReducioRequest]
     if layout == FSVIDEO:
-        defaults, refinement = read_defaults(folder)
+        defaults, refinement = fsvideo_defaults(folder)
         build = partial(build_request, defaults, refinement)
     else:
         defaults = folder.record("sampling", ReducioSampling)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from diffusers import AutoencoderDC, WanTransformer3DModel
 from fastvid_dit import FSVideoDiT
 from fastvid_pipelines import cli, exit_codes
-from fastvid_vae import FSAE
+from fastvid_vae import FSAE, REDUCIO_FT4, ReducioVAE
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -195,9 +196,30 @@ def test_dc_aes_own_pickle_leads_to_the_same_model(tmp_path: Path) -> None:
         (("fsae", "wan-official"), "`--from` is 'fsae'; 'wan-official' is made of 'fsvideo-dit'"),
         (
             ("fsae", "fsvideo-dit"),
-            "installed: 'dc-ae-diffusers', 'dc-ae-efficientvit', 'wan-diffusers', 'wan-official'",
+            "installed: 'dc-ae-diffusers', 'dc-ae-efficientvit', 'reducio-ft2', 'reducio-ft4', 'wan-diffusers', "
+            "'wan-official'",
         ),
     ],
 )
 def test_layouts_that_do_not_go_together_are_refused(tmp_path: Path, layouts: tuple[str, str], message: str) -> None:
     assert message in refused(tmp_path, tmp_path / "out", "--from", layouts[0], "--to", layouts[1], *ORIGIN)
+
+
+@torch.no_grad()
+def test_a_released_reducio_vae_becomes_ours_and_itself_again(tmp_path: Path) -> None:
+    """Of the published file, only that it is a pickle with the tensors under `state_dict`; the weights are random."""
+    sizes = {"widths": (32, 32, 64), "content_widths": (32, 64), "num_blocks": 1, "fused_levels": (), "num_frames": 4}
+    torch.manual_seed(0)
+    model = ReducioVAE(replace(REDUCIO_FT4, **sizes))
+    file = tmp_path / "reducio-ft4-fs32-attn23.ckpt"
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, file)
+    report = run(file, tmp_path / "ours", "--from", "reducio-ft4", "--to", "reducio-vae", *ORIGIN)
+    assert set(report["files"]) == {file.name}
+    ours = ReducioVAE.from_pretrained(tmp_path / "ours")
+    frames = torch.rand(1, 3, 4, 8, 12) * 2 - 1
+    assert torch.equal(ours.encode(frames), model.encode(frames))
+    run(tmp_path / "ours", tmp_path / "back", "--from", "reducio-vae", "--to", "reducio-ft4")
+    assert same_bits(load_file(tmp_path / "back" / "reducio-ft4-fs32-attn23.safetensors"), model)
+    message = refused(file, tmp_path / "two", "--from", "reducio-ft2", "--to", "reducio-vae", *ORIGIN)
+    assert "makes 4 frames one latent frame" in message
+    assert not (tmp_path / "two").exists()

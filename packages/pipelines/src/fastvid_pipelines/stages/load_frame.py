@@ -17,7 +17,7 @@ def load_frame(
     height: int,
     width: int,
     generator: torch.Generator,
-) -> Float[Tensor, "1 3 H W"]:
+) -> Float[Tensor, "1 3 h w"]:
     """The picture, scaled and cropped to the size of the video, in [-1, 1].
 
     Args:

@@ -33,8 +33,13 @@ def convert(state_dict: Mapping[str, Tensor], config: ReducioConfig) -> StateDic
     Raises:
         ValueError: tensors are missing, left over or of another shape, or a table over time is another one.
     """
-    bare = {name.removeprefix(PARALLEL): tensor for name, tensor in state_dict.items()}
-    return _checked({name: tensor for name, tensor in bare.items() if not name.startswith(LOSS)}, config)
+    return _checked(bare(state_dict), config)
+
+
+def bare(state_dict: Mapping[str, Tensor]) -> StateDict:
+    """The tensors of the model alone, without the wrappings of a training run."""
+    named = {name.removeprefix(PARALLEL): tensor for name, tensor in state_dict.items()}
+    return {name: tensor for name, tensor in named.items() if not name.startswith(LOSS)}
 
 
 def invert(state_dict: Mapping[str, Tensor], config: ReducioConfig) -> StateDict:

@@ -74,6 +74,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "save_video",
     ],
     "fastvid_export": [
+        "CONTENT_AXES",
         "DECODER_AXES",
         "OPSETS",
         "TRANSFORMER_AXES",
@@ -86,6 +87,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "ParityCase",
         "ParityError",
         "ParityReport",
+        "content_transformer_exportable",
         "decoder_exportable",
         "export_onnx",
         "transformer_exportable",

@@ -1,6 +1,5 @@
 """A graph computes what its model computes: every kind of decoder and transformer, at sizes the trace never saw."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,15 @@ import torch
 from fastvid_dit import FSVideoDiT, FSVideoDiTConfig, ReducioDiT, ReducioDiTConfig
 from fastvid_dit.rope import rotary_tables
 from fastvid_export import (
-    TRANSFORMER_AXES,
     Exportable,
-    InputSpec,
     OnnxEngine,
     ParityReport,
+    content_transformer_exportable,
     decoder_exportable,
     export_onnx,
     transformer_exportable,
     upsampler_exportable,
 )
-from fastvid_export.wrappers import draw_mask, draw_normal, draw_signed, draw_timestep
 from fastvid_vae import FSAE, LatentUpsampler, ReducioVAE
 from torch import Tensor
 
@@ -187,33 +184,12 @@ def eager(model: FSVideoDiT, inputs: dict[str, Tensor], positions: Tensor | None
     ],
 )
 def test_transformer_with_content_frame(tmp_path: Path, config: ReducioDiTConfig) -> None:
-    model, frame = randomised(ReducioDiT(config)), config.content_frame
-    assert frame is not None
-    exportable = Exportable(
-        name="transformer with content frame",
-        module=model,
-        inputs={
-            "latents": InputSpec(shape=("b", config.latent_channels, "t", "h", "w"), draw=draw_normal),
-            "timestep": InputSpec(shape=("b",), draw=draw_timestep),
-            "text": InputSpec(shape=("b", "l", config.text_width), draw=draw_normal),
-            "text_mask": InputSpec(shape=("b", "l"), draw=draw_mask),
-            "semantic": InputSpec(shape=("b", frame.semantic_tokens, frame.semantic_width), draw=draw_normal),
-            "content": InputSpec(shape=("b", frame.content_channels, (4, "h"), (4, "w")), draw=draw_normal),
-            "size": InputSpec(shape=("b", 2), draw=draw_pixels),
-            "positions": InputSpec(shape=(3, "t", "h", "w"), draw=draw_signed),
-        },
-        outputs=("prediction",),
-        axes=TRANSFORMER_AXES,
-    )
+    model = randomised(ReducioDiT(config))
+    exportable = content_transformer_exportable(model, text_mask=True)
     _, engine = export(exportable, tmp_path)
-    assert named_sizes(tmp_path / "graph.onnx")["content"] == ["b", 4, "4*h", "4*w"]
-    inputs = exportable.draw_inputs({"b": 1, "t": 4, "h": 3, "w": 2, "l": 9}, seed=3)
+    assert named_sizes(tmp_path / "graph.onnx")["content"] == ["b", 4, "4*y", "4*x"]
+    inputs = exportable.draw_inputs({"b": 1, "t": 4, "h": 3, "w": 2, "l": 9, "y": 2, "x": 5}, seed=3)
     got = engine(inputs)[0]
     torch.testing.assert_close(got, model(**inputs), rtol=1e-4, atol=1e-5)
     for name in ("positions", "size", "semantic", "content"):
         assert not torch.allclose(engine(inputs | {name: inputs[name] * 2})[0], got, rtol=1e-2, atol=1e-3)
-
-
-def draw_pixels(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Heights and widths."""
-    return 64 + 960 * torch.rand(*shape, generator=generator)

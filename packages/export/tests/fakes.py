@@ -137,6 +137,58 @@ class FakeTransformer(nn.Module):
         return x.reshape(b, 4, t, h, w)
 
 
+@dataclass(frozen=True)
+class FakeFrame:
+    semantic_tokens: int = 5
+    semantic_width: int = 3
+    content_channels: int = 2
+    content_step: int = 2
+
+
+@dataclass(frozen=True)
+class FakeContentConfig:
+    content_frame: FakeFrame | None
+    size_embedding: bool
+    patch_size: tuple[int, int, int] = (1, 1, 1)
+    latent_channels: int = 4
+    text_width: int = 6
+
+
+class FakeContentTransformer(nn.Module):
+    """A layer over tokens with absolute positions; words, content frame and size are averaged in."""
+
+    def __init__(self, *, frame: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.config = FakeContentConfig(FakeFrame() if frame else None, size_embedding=frame)
+        self.embed, self.text, self.place = nn.Linear(4, 8), nn.Linear(6, 8), nn.Linear(3, 8)
+        self.semantic, self.content, self.size = nn.Linear(3, 8), nn.Linear(2, 8), nn.Linear(2, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None = None,
+        *,
+        semantic: Tensor | None = None,
+        content: Tensor | None = None,
+        size: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        assert positions is not None
+        x = self.embed(latents.movedim(1, -1)) + torch.sin(timestep)[:, None, None, None, None]
+        words = self.text(text) if text_mask is None else self.text(text) * text_mask[..., None]
+        given = words.mean(dim=1)
+        if semantic is not None and content is not None and size is not None:
+            frame = self.semantic(semantic).mean(dim=1) + self.content(content.mean(dim=(2, 3)))
+            given = given + frame + self.size(size / 1000)
+        x = torch.tanh(x + self.place(positions.movedim(0, -1)) + given[:, None, None, None])
+        out: Tensor = self.head(x).movedim(-1, 1)
+        return out
+
+
 def fake_tables(positions: Tensor) -> tuple[Tensor, Tensor]:
     angles = positions.flatten(1).sum(0)[:, None] * torch.tensor([1.0, 0.3])
     return angles.cos(), angles.sin()

@@ -9,7 +9,7 @@ from fastvid_export import AxisRange, decoder_exportable, discovery
 from fastvid_export.cli import export, parse_axes, with_axes
 from typer.testing import CliRunner, Result
 
-from .fakes import BakingDecoder, FakeDecoder, FakeTransformer
+from .fakes import BakingDecoder, FakeContentTransformer, FakeDecoder, FakeTransformer
 
 
 class StoredDecoder(FakeDecoder):
@@ -25,9 +25,18 @@ class StoredTransformer(FakeTransformer):
         return cls(image=False)
 
 
+class StoredContentTransformer(FakeContentTransformer):
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, local_files_only: bool) -> "FakeContentTransformer":
+        return cls()
+
+
 CLASSES: dict[str, dict[str, Any]] = {
     "fastvid.autoencoder": {"StoredDecoder": StoredDecoder, "Baking": BakingDecoder},
-    "fastvid.transformer": {"StoredTransformer": StoredTransformer},
+    "fastvid.transformer": {
+        "StoredTransformer": StoredTransformer,
+        "StoredContentTransformer": StoredContentTransformer,
+    },
 }
 
 
@@ -80,6 +89,13 @@ def test_a_pipeline_folder_names_its_parts_itself(tmp_path: Path) -> None:
     assert "transformer, " in result.stdout
     assert "comparisons passed" in result.stdout
     assert (tmp_path / "t.onnx").is_file()
+
+
+def test_a_transformer_that_is_shown_a_content_frame_gets_the_graph_of_its_kind(tmp_path: Path) -> None:
+    folder, output = model_folder(tmp_path / "model", "StoredContentTransformer"), tmp_path / "t.onnx"
+    result = run("onnx", folder, "--part", "transformer", "--output", output, "--axis", "y=1:2:4")
+    assert result.exit_code == 0, result.output
+    assert "transformer with content frame, " in result.stdout
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])

@@ -12,12 +12,13 @@ from fastvid_export import (
     ExportError,
     OnnxEngine,
     ParityError,
+    content_transformer_exportable,
     decoder_exportable,
     export_onnx,
     transformer_exportable,
 )
 
-from .fakes import FakeDecoder, FakeTransformer, fake_tables
+from .fakes import FakeContentTransformer, FakeDecoder, FakeTransformer, fake_tables
 
 
 def shapes(path: Path) -> dict[str, list[str | int]]:
@@ -56,6 +57,34 @@ def test_transformer(tmp_path: Path, mask_and_image: bool) -> None:
     if mask_and_image:
         expected |= {"text_mask": ["b", "l"], "image_tokens": ["b", "m", 7]}
     assert shapes(tmp_path / "transformer.onnx") == expected | {"velocity": ["b", 4, *grid]}
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_transformer_with_content_frame(tmp_path: Path, frame: bool) -> None:
+    """Its places, and what it is told of the frame and the size, are inputs that count."""
+    model = FakeContentTransformer(frame=frame).eval()
+    exportable = content_transformer_exportable(model, text_mask=frame)
+    assert export_onnx(exportable, tmp_path / "transformer.onnx").passed
+    grid = ["t", "h", "w"]
+    expected: dict[str, list[str | int]] = {
+        "latents": ["b", 4, *grid],
+        "timestep": ["b"],
+        "text": ["b", "l", 6],
+        "positions": [3, *grid],
+    }
+    if frame:
+        expected |= {
+            "text_mask": ["b", "l"],
+            "semantic": ["b", 5, 3],
+            "content": ["b", 2, "2*y", "2*x"],
+            "size": ["b", 2],
+        }
+    assert shapes(tmp_path / "transformer.onnx") == expected | {"prediction": ["b", 4, *grid]}
+    sizes = {"b": 1, "t": 2, "h": 3, "w": 4, "l": 5} | ({"y": 2, "x": 5} if frame else {})
+    inputs, engine = exportable.draw_inputs(sizes), OnnxEngine(tmp_path / "transformer.onnx")
+    got = engine(inputs)[0]
+    for name in inputs.keys() - {"text_mask"}:
+        assert not torch.allclose(engine(inputs | {name: inputs[name] * 2})[0], got, rtol=1e-2, atol=1e-3), name
 
 
 def test_tables_from_uneven_positions_give_what_the_model_gives_at_those_positions(tmp_path: Path) -> None:

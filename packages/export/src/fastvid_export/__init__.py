@@ -6,14 +6,17 @@ from fastvid_export.onnx import OPSETS, export_onnx
 from fastvid_export.runtime import OnnxEngine
 from fastvid_export.verify import ParityCase, ParityError, ParityReport, verify
 from fastvid_export.wrappers import (
+    CONTENT_AXES,
     DECODER_AXES,
     TRANSFORMER_AXES,
+    content_transformer_exportable,
     decoder_exportable,
     transformer_exportable,
     upsampler_exportable,
 )
 
 __all__ = [
+    "CONTENT_AXES",
     "DECODER_AXES",
     "OPSETS",
     "TRANSFORMER_AXES",
@@ -26,6 +29,7 @@ __all__ = [
     "ParityCase",
     "ParityError",
     "ParityReport",
+    "content_transformer_exportable",
     "decoder_exportable",
     "export_onnx",
     "transformer_exportable",

@@ -16,7 +16,12 @@ from fastvid_export.errors import EngineError, ExportError
 from fastvid_export.interfaces import AxisRange, Exportable
 from fastvid_export.onnx import export_onnx
 from fastvid_export.verify import ParityError, ParityReport
-from fastvid_export.wrappers import decoder_exportable, transformer_exportable, upsampler_exportable
+from fastvid_export.wrappers import (
+    content_transformer_exportable,
+    decoder_exportable,
+    transformer_exportable,
+    upsampler_exportable,
+)
 
 RUN_TIME = 1
 
@@ -59,6 +64,8 @@ def export(  # noqa: PLR0913, PLR0917  # one parameter a flag
         exportable = decoder_exportable(loaded, reference=reference)
     elif part is Graph.UPSAMPLER:
         exportable = upsampler_exportable(loaded)
+    elif hasattr(loaded.config, "content_frame"):
+        exportable = content_transformer_exportable(loaded, text_mask=text_mask)
     else:
         exportable = transformer_exportable(loaded, text_mask=text_mask)
     exportable = with_axes(exportable, parse_axes(axis or []))

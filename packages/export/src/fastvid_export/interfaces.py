@@ -117,6 +117,67 @@ class VideoTransformer(Protocol):
     ) -> Float[Tensor, "b c t h w"]: ...
 
 
+class ContentFrameShape(Protocol):
+    """What a transformer is shown of a content frame."""
+
+    @property
+    def semantic_tokens(self) -> int: ...
+    @property
+    def semantic_width(self) -> int: ...
+    @property
+    def content_channels(self) -> int: ...
+    @property
+    def content_step(self) -> int: ...
+
+
+class ContentTransformerShape(Protocol):
+    """The part of its configuration that fixes the sizes of its inputs."""
+
+    @property
+    def patch_size(self) -> tuple[int, int, int]: ...
+    @property
+    def latent_channels(self) -> int: ...
+    @property
+    def text_width(self) -> int: ...
+    @property
+    def content_frame(self) -> ContentFrameShape | None: ...
+    @property
+    def size_embedding(self) -> bool: ...
+
+
+class ContentTransformer(Protocol):
+    """A video diffusion transformer with absolute positions that is shown a content frame; an `nn.Module` as well."""
+
+    @property
+    def config(self) -> ContentTransformerShape: ...
+
+    def __call__(  # noqa: PLR0913  # the inputs of the network
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b l d"],
+        text_mask: Bool[Tensor, "b l"] | None = None,
+        *,
+        semantic: Float[Tensor, "b m e"] | None = None,
+        content: Float[Tensor, "b k H W"] | None = None,
+        size: Float[Tensor, "b 2"] | None = None,
+        positions: Float[Tensor, "3 nt nh nw"] | None = None,
+    ) -> Float[Tensor, "b o t h w"]: ...
+
+    def forward(  # noqa: PLR0913  # as above; declared too, since every `nn.Module` is callable with anything
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b l d"],
+        text_mask: Bool[Tensor, "b l"] | None = None,
+        *,
+        semantic: Float[Tensor, "b m e"] | None = None,
+        content: Float[Tensor, "b k H W"] | None = None,
+        size: Float[Tensor, "b 2"] | None = None,
+        positions: Float[Tensor, "3 nt nh nw"] | None = None,
+    ) -> Float[Tensor, "b o t h w"]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisRange:
     """The sizes an axis may have, and the one the graph is traced at."""

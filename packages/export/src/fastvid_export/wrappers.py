@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastvid_export.interfaces import (
     AxisRange,
+    ContentTransformer,
     Exportable,
     InputSpec,
     LatentUpsampler,
@@ -34,6 +35,10 @@ TRANSFORMER_AXES: Mapping[str, AxisRange] = MappingProxyType(
 """Batch, the grid of tokens (latents over patch size), and text tokens."""
 
 IMAGE_TOKEN_AXIS = AxisRange(minimum=1, example=6, maximum=2048)
+CONTENT_AXES: Mapping[str, AxisRange] = MappingProxyType(
+    {"y": AxisRange(minimum=1, example=3, maximum=256), "x": AxisRange(minimum=1, example=4, maximum=256)}
+)
+"""Rows and columns of a content frame's latents, over what the model takes at a time."""
 
 
 class DecoderGraph(nn.Module):
@@ -92,6 +97,30 @@ class TransformerGraph(nn.Module):
             image_tokens=image_tokens,
             positions=cos.new_zeros(3, *cos.shape[:3]),  # so the model itself turns nothing
             attention=RotaryAttention(cos.flatten(0, 2), sin.flatten(0, 2)),
+        )
+
+
+class ContentTransformerGraph(nn.Module):
+    """One evaluation of a transformer that is shown a content frame; the places of the tokens are an input."""
+
+    def __init__(self, transformer: ContentTransformer) -> None:
+        super().__init__()
+        self.training = False  # as above
+        self.transformer = transformer
+
+    def forward(  # noqa: PLR0913, PLR0917  # one parameter for each input of the graph
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, " b"],
+        text: Float[Tensor, "b l d"],
+        positions: Float[Tensor, "3 nt nh nw"],
+        text_mask: Bool[Tensor, "b l"] | None = None,
+        semantic: Float[Tensor, "b m e"] | None = None,
+        content: Float[Tensor, "b k H W"] | None = None,
+        size: Float[Tensor, "b 2"] | None = None,
+    ) -> Float[Tensor, "b o t h w"]:
+        return self.transformer(
+            latents, timestep, text, text_mask, semantic=semantic, content=content, size=size, positions=positions
         )
 
 
@@ -202,6 +231,47 @@ def transformer_exportable(
     )
 
 
+def content_transformer_exportable(
+    model: ContentTransformer, *, text_mask: bool, axes: Mapping[str, AxisRange] | None = None
+) -> Exportable:
+    """One evaluation of a transformer that is shown a content frame -> `prediction`, the noise.
+
+    Positions come from outside, as coordinates of the grid of tokens, so that frames can be merged or spread without
+    another graph. Prompt and content frame are projected at every evaluation.
+
+    Args:
+        model: an `nn.Module` in evaluation mode.
+        text_mask: whether the graph takes a mask of the text tokens; a graph does one or the other.
+        axes: ranges of b, t, h, w (in tokens), l (text tokens) and, for a model with a content frame, y and x; None:
+            those of `TRANSFORMER_AXES` and `CONTENT_AXES`.
+    """
+    config, frame = model.config, model.config.content_frame
+    grid = tuple(axis if patch == 1 else (patch, axis) for axis, patch in zip("thw", config.patch_size, strict=True))
+    inputs = {
+        "latents": InputSpec(shape=("b", config.latent_channels, *grid), draw=draw_normal),
+        "timestep": InputSpec(shape=("b",), draw=draw_timestep),
+        "text": InputSpec(shape=("b", "l", config.text_width), draw=draw_normal),
+        "positions": InputSpec(shape=(3, "t", "h", "w"), draw=draw_signed),
+    }
+    default_axes = dict(TRANSFORMER_AXES)
+    if text_mask:
+        inputs["text_mask"] = InputSpec(shape=("b", "l"), draw=draw_mask)
+    if frame is not None:
+        rows, columns = (frame.content_step, "y"), (frame.content_step, "x")
+        inputs["semantic"] = InputSpec(shape=("b", frame.semantic_tokens, frame.semantic_width), draw=draw_normal)
+        inputs["content"] = InputSpec(shape=("b", frame.content_channels, rows, columns), draw=draw_normal)
+        default_axes |= CONTENT_AXES
+    if config.size_embedding:
+        inputs["size"] = InputSpec(shape=("b", 2), draw=draw_pixels)
+    return Exportable(
+        name="transformer with content frame" if frame is not None else "transformer",
+        module=ContentTransformerGraph(model),
+        inputs=inputs,
+        outputs=("prediction",),
+        axes=default_axes if axes is None else axes,
+    )
+
+
 def draw_normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Standard normal: latents and features."""
     return torch.randn(*shape, generator=generator)
@@ -220,3 +290,8 @@ def draw_timestep(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 def draw_mask(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """About two thirds true."""
     return torch.rand(*shape, generator=generator) < 2 / 3
+
+
+def draw_pixels(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Uniform in [64, 1024]: heights and widths."""
+    return 64 + 960 * torch.rand(*shape, generator=generator)

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastvid_pipelines.encoders.clip import MEAN, STD, CLIPImageEncoder
+from fastvid_pipelines.encoders.clip import CLIPImageEncoder
+from fastvid_pipelines.encoders.clip_pixels import MEAN, STD
 from fastvid_pipelines.errors import CheckpointError
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel

@@ -8,7 +8,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from fastvid_pipelines.encoders.clip import MEAN, STD
+from fastvid_pipelines.encoders.clip_pixels import MEAN, STD
 from fastvid_pipelines.encoders.open_clip import (
     OPEN_CLIP_VIT_H_14,
     OpenCLIPConfig,

@@ -11,11 +11,9 @@ from torch import Tensor
 from transformers import CLIPVisionModel
 
 from fastvid_pipelines import checkpoint
+from fastvid_pipelines.encoders.clip_pixels import clip_pixels
 from fastvid_pipelines.encoders.pretrained import load_pretrained
 from fastvid_pipelines.errors import CheckpointError
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class CLIPImageEncoder:
@@ -28,9 +26,9 @@ class CLIPImageEncoder:
         """Tokens of pictures in [-1, 1]: squashed to a square (bicubic), normalised, class token first."""
         size = self.model.config.image_size
         square = F.interpolate(image.float(), size=(size, size), mode="bicubic", align_corners=False)
-        mean, std = (torch.tensor(values, device=image.device).view(3, 1, 1) for values in (MEAN, STD))
-        pixels = ((square + 1) / 2 - mean) / std
-        hidden = self.model(pixels.to(self.model.device, self.model.dtype), output_hidden_states=True).hidden_states
+        hidden = self.model(
+            clip_pixels(square).to(self.model.device, self.model.dtype), output_hidden_states=True
+        ).hidden_states
         tokens: Tensor = hidden[-2]
         return tokens
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastvid_pipelines import checkpoint
-from fastvid_pipelines.encoders.clip import MEAN, STD
+from fastvid_pipelines.encoders.clip_pixels import clip_pixels
 from fastvid_pipelines.errors import CheckpointError, reducio_package_missing
 from fastvid_pipelines.types import check_count
 
@@ -83,10 +83,8 @@ class OpenCLIPImageEncoder(nn.Module):
         Source: Reducio, section 3.2; the released extract_latent.py for size, norm and tokens.
         """
         square = squash(image.float(), self.config.image_size)
-        mean, std = (torch.tensor(values, device=image.device).view(3, 1, 1) for values in (MEAN, STD))
         weight = self.visual.conv1.weight
-        pixels = ((square + 1) / 2 - mean) / std
-        tokens: Tensor = self.visual(pixels.to(weight.device, weight.dtype))[1]
+        tokens: Tensor = self.visual(clip_pixels(square).to(weight.device, weight.dtype))[1]
         return tokens
 
     @classmethod

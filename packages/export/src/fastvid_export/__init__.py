@@ -1,7 +1,7 @@
 """fastvid-export: ONNX export of video models with dynamic shapes, verified against eager."""
 
 from fastvid_export.errors import EngineError, ExportError
-from fastvid_export.interfaces import AxisRange, Exportable, InputSpec
+from fastvid_export.exportable import AxisRange, Exportable, InputSpec
 from fastvid_export.onnx import OPSETS, export_onnx
 from fastvid_export.runtime import OnnxEngine
 from fastvid_export.verify import ParityCase, ParityError, ParityReport, verify

@@ -13,7 +13,7 @@ import typer
 
 from fastvid_export.discovery import load_part
 from fastvid_export.errors import EngineError, ExportError
-from fastvid_export.interfaces import AxisRange, Exportable
+from fastvid_export.exportable import AxisRange, Exportable
 from fastvid_export.onnx import export_onnx
 from fastvid_export.verify import ParityError, ParityReport
 from fastvid_export.wrappers import (

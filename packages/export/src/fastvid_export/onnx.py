@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fastvid_export.interfaces import Exportable
+from fastvid_export.exportable import Exportable
 from fastvid_export.runtime import OnnxEngine, import_onnxruntime
 from fastvid_export.verify import FP32_TOLERANCE, ParityError, ParityReport, verify
 

@@ -13,7 +13,7 @@ from onnxscript import ir
 from torch.export import ExportedProgram
 
 from fastvid_export.errors import ExportError
-from fastvid_export.interfaces import Exportable
+from fastvid_export.exportable import Exportable
 
 FORBIDDEN_OPERATORS = frozenset({"Loop", "NonZero", "Scan", "SequenceAt", "SplitToSequence"})
 """Operators that engine builders refuse, and what data-dependent shapes and `chunk` turn into."""

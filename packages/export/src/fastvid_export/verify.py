@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvid_export.errors import EngineError
-from fastvid_export.interfaces import Exportable
+from fastvid_export.exportable import Exportable
 
 FP32_TOLERANCE = 1e-5
 """Largest difference over largest value, for float32 on a CPU; summing in another order stays far below it."""

@@ -9,15 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from fastvid_export.interfaces import (
-    AxisRange,
-    ContentTransformer,
-    Exportable,
-    InputSpec,
-    LatentUpsampler,
-    VideoDecoder,
-    VideoTransformer,
-)
+from fastvid_export.exportable import AxisRange, Exportable, InputSpec
+from fastvid_export.interfaces import ContentTransformer, LatentUpsampler, VideoDecoder, VideoTransformer
 
 DECODER_AXES: Mapping[str, AxisRange] = MappingProxyType(
     {

@@ -1,0 +1,157 @@
+"""What can be exported: a module, how its inputs look, and which of their sizes may change."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+Size = int | str | tuple[int, str]
+"""A fixed size, the name of an axis, or a whole multiple of one: `(16, "h")` is 16 h."""
+
+Sampler = Callable[[Sequence[int], torch.Generator], Tensor]
+"""Draws a plausible input of the given shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisRange:
+    """The sizes an axis may have, and the one the graph is traced at."""
+
+    minimum: int
+    example: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        if self.minimum < 1:
+            raise ValueError(f"`minimum` must be at least 1, got {self.minimum}; the nearest legal values are 1 and 2")
+        if not self.minimum <= self.example <= self.maximum:
+            raise ValueError(
+                f"`example` must lie between `minimum` {self.minimum} and `maximum` {self.maximum}, got {self.example}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """Shape of one input, and how to draw one for a trace or a comparison."""
+
+    shape: tuple[Size, ...]
+    draw: Sampler
+
+    def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape at these sizes of the axes."""
+        return tuple(_concrete(size, sizes) for size in self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exportable:
+    """A module with named tensors in and out.
+
+    Attributes:
+        name: what messages call it.
+        module: in evaluation mode, float32.
+        inputs: by the names of the parameters of the module's `forward`, in the order the engine shall list them;
+            parameters with a default may be left out.
+        outputs: one name per tensor the module returns.
+        axes: every axis that a shape names, with its range.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, InputSpec]
+    outputs: tuple[str, ...]
+    axes: Mapping[str, AxisRange]
+
+    def __post_init__(self) -> None:
+        used = {axis for spec in self.inputs.values() for axis in map(_axis_of, spec.shape) if axis is not None}
+        if used != set(self.axes):
+            raise ValueError(
+                f"`axes` must range exactly the axes that `inputs` name, {sorted(used)}; got {sorted(self.axes)}"
+            )
+        self._check_names()
+        self._check_module()
+
+    def _check_names(self) -> None:
+        parameters = inspect.signature(self.module.forward).parameters
+        unknown = sorted(set(self.inputs) - set(parameters))
+        missing = sorted(
+            name for name, p in parameters.items() if p.default is inspect.Parameter.empty and name not in self.inputs
+        )
+        if unknown or missing:
+            raise ValueError(
+                f"`inputs` must name the parameters of `forward`, {list(parameters)};"
+                f" unknown: {unknown}, missing: {missing}"
+            )
+        if not self.outputs or len({*self.outputs, *self.inputs}) < len(self.outputs) + len(self.inputs):
+            raise ValueError(f"`outputs` needs at least one name, none twice and none of an input; got {self.outputs}")
+
+    def _check_module(self) -> None:
+        training = [name or "itself" for name, module in self.module.named_modules() if module.training]
+        if training:
+            raise ValueError(f"`module` is in training mode ({training[0]}); call `.eval()` on the model first")
+        for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise ValueError(
+                    f"`module` holds {name} in {tensor.dtype}; only float32 can be exported and compared so far"
+                    " (load the model with `dtype=torch.float32`)"
+                )
+
+    @property
+    def example_sizes(self) -> dict[str, int]:
+        """The sizes the graph is traced at."""
+        return {axis: bounds.example for axis, bounds in self.axes.items()}
+
+    def draw_inputs(self, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Tensor]:
+        """Inputs at these sizes; a different tensor object for each, the same values for the same seed.
+
+        Raises:
+            ValueError: an axis is missing, unknown, or out of its range.
+        """
+        if set(sizes) != set(self.axes):
+            raise ValueError(f"`sizes` must give every axis, {sorted(self.axes)}; got {sorted(sizes)}")
+        for axis, size in sizes.items():
+            bounds = self.axes[axis]
+            if not bounds.minimum <= size <= bounds.maximum:
+                raise ValueError(
+                    f"`sizes` has {axis} = {size}, legal are {bounds.minimum} to {bounds.maximum};"
+                    f" the nearest legal value is {min(max(size, bounds.minimum), bounds.maximum)}"
+                )
+        generator = torch.Generator().manual_seed(seed)
+        return {name: spec.draw(spec.concrete(sizes), generator) for name, spec in self.inputs.items()}
+
+    def dynamic_shapes(self) -> dict[str, dict[int, Dim]]:
+        """What `torch.export` wants to know; equal names are one `Dim`, so the graph ties the axes of all inputs."""
+        dims = {axis: Dim(axis, min=bounds.minimum, max=bounds.maximum) for axis, bounds in self.axes.items()}
+        return {
+            name: {
+                index: dims[size] if isinstance(size, str) else size[0] * dims[size[1]]
+                for index, size in enumerate(spec.shape)
+                if not isinstance(size, int)
+            }
+            for name, spec in self.inputs.items()
+        }
+
+    def corner_sizes(self) -> tuple[dict[str, int], ...]:
+        """Sizes that show what a trace may have baked in.
+
+        The example; everything at its minimum; each axis alone at its minimum; and two where every axis differs from
+        the example (one more, and odd: twice plus one), as far as the maxima allow.
+        """
+        cases = [self.example_sizes, {axis: bounds.minimum for axis, bounds in self.axes.items()}]
+        cases += [self.example_sizes | {axis: bounds.minimum} for axis, bounds in self.axes.items()]
+        for factor in (1, 2):
+            cases.append({axis: min(factor * bounds.example + 1, bounds.maximum) for axis, bounds in self.axes.items()})
+        return tuple(case for index, case in enumerate(cases) if case not in cases[:index])
+
+
+def _axis_of(size: Size) -> str | None:
+    if isinstance(size, int):
+        return None
+    return size if isinstance(size, str) else size[1]
+
+
+def _concrete(size: Size, sizes: Mapping[str, int]) -> int:
+    if isinstance(size, int):
+        return size
+    return sizes[size] if isinstance(size, str) else size[0] * sizes[size[1]]

@@ -25,6 +25,7 @@ from diffusers import WanTransformer3DModel
 from fastvid_dit import FSVIDEO_14B, FSVideoDiT, FSVideoDiTConfig
 from fastvid_dit.conversion.wan_diffusers import invert
 from provenance import provenance
+from report import publish
 from torch import Tensor, nn
 
 WAN = "WanTransformer3DModel"  # what ratios are relative to
@@ -237,14 +238,7 @@ def main() -> None:
         "setting": asdict(setting),
         "largest_relative_difference_to_wan_without_layer_memory": parity(setting),
     }
-    line = json.dumps(facts | {"results": results})
-    table = ratio_table(results)
-    print(line)
-    print(table, file=sys.stderr)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(line + "\n")
-        options.output.with_suffix(".md").write_text(table)
+    publish(facts | {"results": results}, ratio_table(results), options.output)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from fastvid_vae.cost import decode_cost
 from fastvid_vae.fsae import memory
 from fastvid_vae.tiling import Tiling
 from provenance import provenance
+from report import publish
 from torch import Tensor
 
 OURS = "FSAE lite"  # what ratios are relative to
@@ -209,14 +210,7 @@ def main() -> None:
         "warm_up": 1,
         "setting": asdict(setting),
     }
-    line = json.dumps(facts | {"results": results, "full_size_gb_by_formula": sizes})
-    text = table(results, sizes)
-    print(line)
-    print(text, file=sys.stderr)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(line + "\n")
-        options.output.with_suffix(".md").write_text(text)
+    publish(facts | {"results": results, "full_size_gb_by_formula": sizes}, table(results, sizes), options.output)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from provenance import provenance
+from report import publish
 from torch import Tensor, nn
 
 OURS = "FSAE lite"  # what ratios are relative to
@@ -282,14 +283,7 @@ def main() -> None:
         "warm_up": WARM_UP,
         "setting": asdict(setting),
     }
-    line = json.dumps(facts | {"results": results})
-    table = ratio_table(results)
-    print(line)
-    print(table, file=sys.stderr)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(line + "\n")
-        options.output.with_suffix(".md").write_text(table)
+    publish(facts | {"results": results}, ratio_table(results), options.output)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from fastvid_dit import FSVIDEO_14B, WAN21_I2V_14B, FSVideoDiT, FSVideoDiTConfig
 from fastvid_dit.cost import IMAGE_TOKENS, TEXT_TOKENS, forward_cost
 from fastvid_dit.fsvideo_dit import FLOAT32_PARTS
 from provenance import provenance
+from report import publish
 from timing import matmul_ceiling, measure_apart, peak_gigabytes, timed
 from torch import Tensor, nn
 
@@ -205,14 +206,7 @@ def main() -> None:
         "warm_up": WARM_UP,
         "setting": asdict(setting) | {"dtype": str(setting.dtype)},
     }
-    line = json.dumps(facts | totals | {"results": results})
-    text = table(results, totals)
-    print(line)
-    print(text, file=sys.stderr)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(line + "\n")
-        options.output.with_suffix(".md").write_text(text)
+    publish(facts | totals | {"results": results}, table(results, totals), options.output)
 
 
 if __name__ == "__main__":

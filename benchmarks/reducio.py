@@ -36,6 +36,7 @@ from reducio_cases import (
     UNCACHED,
     Setting,
 )
+from report import publish
 from timing import matmul_ceiling, measure_apart, peak_gigabytes, timed
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -143,14 +144,7 @@ def main() -> None:
         "warm_up": WARM_UP,
         "setting": asdict(setting) | {"dtype": str(setting.dtype)},
     }
-    line = json.dumps(facts | totals | {"results": results})
-    text = table(results, totals)
-    print(line)
-    print(text, file=sys.stderr)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(line + "\n")
-        options.output.with_suffix(".md").write_text(text)
+    publish(facts | totals | {"results": results}, table(results, totals), options.output)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance import ROOT, provenance
+from report import publish
 from safetensors import safe_open
 
 RECIPE = ROOT / "recipes" / "reducio"
@@ -152,14 +153,7 @@ def main() -> None:
         "setting": {name: getattr(options, name) for name in ("table", "steps", "side", "runs", "toy")},
         "verdict": sentence,
     }
-    line = json.dumps(facts | {"results": results})
-    text = table_of(results, sentence)
-    print(line)
-    print(text, file=sys.stderr)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(line + "\n")
-        options.output.with_suffix(".md").write_text(text)
+    publish(facts | {"results": results}, table_of(results, sentence), options.output)
 
 
 if __name__ == "__main__":

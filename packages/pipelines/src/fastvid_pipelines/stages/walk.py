@@ -16,7 +16,7 @@ Estimate = Callable[[LatentVideo, Step], Float[Tensor, "b c t h w"]]
 """The clean latents behind noisy ones."""
 
 
-def walk(  # what the loop needs, no more
+def walk(
     video: LatentVideo,
     sigmas: Sigmas,
     solver: Solver,

@@ -11,13 +11,13 @@ import argparse
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastvid_accel.interfaces import AttentionSite, Step
+from fastvid_accel.interfaces import AttentionSite, Step, VideoCodec
 from fastvid_pipelines import FSVideoPipeline
 from torch import Tensor
 
 
 class EverySecondKey:
-    def start(self, *, num_steps: int) -> "Session":
+    def start(self, *, num_steps: int, codec: VideoCodec) -> "Session":
         return Session()
 
 

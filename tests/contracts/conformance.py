@@ -13,10 +13,13 @@ import fastvid_pipelines.interfaces as pipelines
 import fastvid_vae
 import fastvid_vae.conversion.dc_ae_layouts as dc_ae
 import fastvid_vae.cost
+import torch
+from fastvid_pipelines.stages.preview import PreviewCodec
 
 # accel, for whoever runs the denoising loop
 accelerator: accel.Accelerator = fastvid_accel.NoAcceleration()
 session: accel.Session = fastvid_accel.NoAcceleration().start(num_steps=4)
+merging: accel.Accelerator = fastvid_accel.VGDFR()
 composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
 
 # attention, from accel to dit; where it happens, from dit to accel
@@ -31,6 +34,7 @@ shown_content: pipelines.ContentTransformer = dit.ReducioDiT(dit.REDUCIO_DIT_XL)
 upsampler: pipelines.Upsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 refiner: pipelines.RefinerTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 none: pipelines.Accelerator = fastvid_accel.NoAcceleration()
+fewer_frames: pipelines.Accelerator = fastvid_accel.VGDFR()
 several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
 
 # costs, for the plan
@@ -43,7 +47,8 @@ wan_official: converting.Layout = wan.WAN_OFFICIAL
 dc_ae_diffusers: converting.Layout = dc_ae.DC_AE_DIFFUSERS
 dc_ae_efficientvit: converting.Layout = dc_ae.DC_AE_EFFICIENTVIT
 
-# the steps of pipelines, as accel reads them
+# the steps of pipelines and their look at a video, as accel reads them
+codec: accel.VideoCodec = PreviewCodec(autoencoder=autoencoder, reference=torch.zeros(1, 3, 64, 64))
 step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_sigma=0.0)
 
 # models, for export

@@ -32,7 +32,7 @@ class Wrapped:
 class Scales:
     """An accelerator whose attention is a little off."""
 
-    def start(self, *, num_steps: int, attention: Any = full_attention) -> Any:
+    def start(self, *, num_steps: int, attention: Any = full_attention, codec: Any = None) -> Any:
         return ScaledSession(NoAcceleration().start(num_steps=num_steps, attention=attention))
 
 
@@ -48,7 +48,7 @@ class Remembers:
     def __init__(self) -> None:
         self.session = RememberingSession(NoAcceleration().start(num_steps=1))
 
-    def start(self, *, num_steps: int) -> Any:
+    def start(self, *, num_steps: int, codec: Any = None) -> Any:
         return self.session
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
-from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step
+from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step, VideoCodec
 from fastvid_accel.no_acceleration import full_attention
 from torch import Tensor
 
@@ -56,7 +56,9 @@ class Recorder:
     name: str
     log: list[str] = field(default_factory=list)
 
-    def start(self, *, num_steps: int, attention: AttentionOp = full_attention) -> "RecorderSession":
+    def start(
+        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+    ) -> "RecorderSession":
         self.log.append(f"{self.name}.start {num_steps}")
         return RecorderSession(self, attention)
 
@@ -84,7 +86,9 @@ class RecorderSession:
 class HalvesFrames:
     """Keeps every second latent frame after the first step and repeats frames at the end."""
 
-    def start(self, *, num_steps: int, attention: AttentionOp = full_attention) -> "HalvesFramesSession":
+    def start(
+        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+    ) -> "HalvesFramesSession":
         return HalvesFramesSession(attention)
 
 

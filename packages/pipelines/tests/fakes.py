@@ -196,7 +196,9 @@ class FakeAccelerator:
         self.keep = keep
         self.log: list[str] = []
 
-    def start(self, *, num_steps: int, attention: Callable[..., Tensor] = full_attention) -> "FakeSession":
+    def start(
+        self, *, num_steps: int, attention: Callable[..., Tensor] = full_attention, codec: object = None
+    ) -> "FakeSession":
         self.log.append(f"start {num_steps}")
         return FakeSession(self, attention)
 

@@ -2,5 +2,7 @@
 
 from fastvid_accel.compose import Composition, compose
 from fastvid_accel.no_acceleration import NoAcceleration
+from fastvid_accel.vgdfr.accelerator import VGDFR
+from fastvid_accel.vgdfr.config import VGDFRConfig
 
-__all__ = ["Composition", "NoAcceleration", "compose"]
+__all__ = ["VGDFR", "Composition", "NoAcceleration", "VGDFRConfig", "compose"]

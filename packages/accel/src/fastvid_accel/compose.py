@@ -7,7 +7,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_accel.interfaces import Accelerator, AttentionOp, AttentionSite, Session, Step
+from fastvid_accel.interfaces import Accelerator, AttentionOp, AttentionSite, Session, Step, VideoCodec
 from fastvid_accel.no_acceleration import full_attention
 
 
@@ -34,11 +34,13 @@ class Composition:
 
     accelerators: tuple[Accelerator, ...]
 
-    def start(self, *, num_steps: int, attention: AttentionOp = full_attention) -> "CompositionSession":
+    def start(
+        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+    ) -> "CompositionSession":
         """Begin a video: one fresh session of each accelerator, each inside the one before it."""
         sessions: list[Session] = []
         for accelerator in reversed(self.accelerators):
-            session = accelerator.start(num_steps=num_steps, attention=attention)
+            session = accelerator.start(num_steps=num_steps, attention=attention, codec=codec)
             attention = session.attention
             sessions.insert(0, session)
         return CompositionSession(sessions)
@@ -71,10 +73,10 @@ class CompositionSession:
         self,
         latents: Float[Tensor, "b c t h w"],
         denoised: Float[Tensor, "b c t h w"],
-        positions: Float[Tensor, "3 t h w"],
+        positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
-    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 t2 h w"]]:
+    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 t2 h w"] | Float[Tensor, "blocks 3 t2 h w"]]:
         """Pass latents and positions through each, in order.
 
         Raises:

@@ -46,6 +46,23 @@ class AttentionOp(Protocol):
     ) -> Float[Tensor, "b heads n e"]: ...
 
 
+class VideoCodec(Protocol):
+    """Latents of the video that is being made to frames, and frames to latents."""
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames a latent; the first latent is one frame."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b 3 T H W"]:
+        """All frames that the latents hold, in [-1, 1] but not clamped; small ones will do."""
+        ...
+
+    def encode(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b c t h w"]:
+        """Latents of frames of the size that `decode` gives, without noise."""
+        ...
+
+
 class Session(Protocol):
     """The state of one video: made by `Accelerator.start`, thrown away after `finish`."""
 
@@ -67,11 +84,14 @@ class Session(Protocol):
         self,
         latents: Float[Tensor, "b c t h w"],
         denoised: Float[Tensor, "b c t h w"],
-        positions: Float[Tensor, "3 t h w"],
+        positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
-    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 t2 h w"]]:
-        """Take the latents after `step`; return those, and their positions, that the next step shall see."""
+    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 t2 h w"] | Float[Tensor, "blocks 3 t2 h w"]]:
+        """Take the latents after `step`; return those, and their positions, that the next step shall see.
+
+        Positions are those of all blocks, or of each block its own.
+        """
         ...
 
     def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]:
@@ -82,10 +102,10 @@ class Session(Protocol):
 class Accelerator(Protocol):
     """Settings. Holds no state of a run, so one accelerator serves any number of videos, at the same time too."""
 
-    def start(self, *, num_steps: int, attention: AttentionOp = ...) -> Session:
+    def start(self, *, num_steps: int, attention: AttentionOp = ..., codec: VideoCodec | None = ...) -> Session:
         """Fresh state for one video of `num_steps` steps.
 
         `attention` is what the session calls in the end for the tokens it decides to compute; that is how
-        accelerators are put inside one another.
+        accelerators are put inside one another. `codec` is for those that look at the frames.
         """
         ...

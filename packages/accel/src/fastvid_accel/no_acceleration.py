@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step
+from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step, VideoCodec
 
 
 def full_attention(
@@ -26,12 +26,15 @@ def full_attention(
 class NoAcceleration:
     """Every token in every block at every step, and every frame decoded."""
 
-    def start(self, *, num_steps: int, attention: AttentionOp = full_attention) -> "NoAccelerationSession":
+    def start(
+        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+    ) -> "NoAccelerationSession":
         """Begin a video.
 
         Args:
             num_steps: number of sampler steps, at least 1.
             attention: what computes self-attention.
+            codec: not looked at.
         Raises:
             ValueError: `num_steps` below 1.
         """
@@ -64,10 +67,10 @@ class NoAccelerationSession:
         self,
         latents: Float[Tensor, "b c t h w"],
         denoised: Float[Tensor, "b c t h w"],
-        positions: Float[Tensor, "3 t h w"],
+        positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
-    ) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "3 t h w"]]:
+    ) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"]]:
         """The latents and positions as they came."""
         return latents, positions
 

@@ -7,6 +7,7 @@ residual stream keeps the model's dtype, norms and modulation are computed in fl
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, cast
 
@@ -33,6 +34,8 @@ from fastvid_dit.shapes import require_shape, require_size, require_whole_patche
 FLOAT32_PARTS = ("time_embedding.", "modulation.")
 """Parameters that stay float32 when a model is loaded in a lower precision."""
 SMALLEST_SIGMA = 1e-3
+SHARED_AXES = 4
+"""Of positions that all blocks share."""
 
 
 class FSVideoDiT(nn.Module):
@@ -149,7 +152,7 @@ class FSVideoDiT(nn.Module):
         *,
         condition: Float[Tensor, "b k t h w"],
         image_tokens: Float[Tensor, "b m e"] | None = None,
-        positions: Float[Tensor, "3 nt nh nw"] | None = None,
+        positions: Float[Tensor, "3 nt nh nw"] | Float[Tensor, "blocks 3 nt nh nw"] | None = None,
         attention: AttentionOp = sdpa,
         memory_weights: list[Tensor] | None = None,
     ) -> Float[Tensor, "b c t h w"]:
@@ -163,7 +166,8 @@ class FSVideoDiT(nn.Module):
                 token attends to its padding.
             condition: mask, then condition latents; see `first_frame_condition`.
             image_tokens: image-encoder tokens, `config.image_width` wide; required unless that is None.
-            positions: coordinates of the tokens along t, h, w; None: the integer grid.
+            positions: coordinates of the tokens along t, h, w, for all blocks or for each its own (DyRoPE of VGDFR);
+                None: the integer grid.
             attention: self-attention of every block.
             memory_weights: a list that receives the router weights (`b n states`, float32) of block 1, 2, ...
         Raises:
@@ -176,16 +180,17 @@ class FSVideoDiT(nn.Module):
         grid = token_grid((latents.shape[2], latents.shape[3], latents.shape[4]), patch_size)
         dtype = self.patch_embedding.weight.dtype
         embedded = self.time_embedding(timestep).to(dtype)
+        positions = grid_positions(grid, device=latents.device) if positions is None else positions
         context = BlockContext(
             timestep=rearrange(self.time_projection(F.silu(embedded)), "b (six d) -> b six d", six=6),
             text=self.text_embedding(text.to(dtype)),
             text_mask=None if text_mask is None else key_mask(text_mask),
             image=None if image_tokens is None else self._embed_image(image_tokens.to(dtype)),
-            rotary=self._rotary(grid_positions(grid, device=latents.device) if positions is None else positions),
+            rotary=self._rotary(positions if positions.dim() == SHARED_AXES else positions[0]),
             attention=attention,
         )
         x = self.patch_embedding(patchify(torch.cat((latents.to(dtype), condition.to(dtype)), dim=1), patch_size))
-        x = self._run_blocks(x, context, grid, memory_weights)
+        x = self._run_blocks(x, context, positions, grid, memory_weights)
         predicted = unpatchify(self.head(x, embedded), grid, patch_size)
         if self.config.prediction == "correction":
             given = condition[:, self.config.mask_channels :].float()
@@ -194,11 +199,18 @@ class FSVideoDiT(nn.Module):
         return predicted.to(latents.dtype)
 
     def _run_blocks(
-        self, x: Tensor, context: BlockContext, grid: tuple[int, int, int], memory_weights: list[Tensor] | None
+        self,
+        x: Tensor,
+        context: BlockContext,
+        positions: Tensor,
+        grid: tuple[int, int, int],
+        memory_weights: list[Tensor] | None,
     ) -> Tensor:
         memory = allocate_memory(self.config.num_blocks, x) if self.config.layer_memory else None
         for index, block in enumerate(cast(Iterable[Block], self.blocks)):
             site = AttentionSite(block=index, num_blocks=self.config.num_blocks, grid=grid)
+            if positions.dim() > SHARED_AXES:  # one table at a time: all together would outweigh the activations
+                context = replace(context, rotary=self._rotary(positions[index]))
             states: States = (x,)
             if memory is not None:
                 memory.append(block.memory_entry(x))
@@ -237,7 +249,10 @@ class FSVideoDiT(nn.Module):
         if image_tokens is not None and config.image_width is not None:
             require_size("image_tokens", image_tokens, num_axes=3, axis=2, size=config.image_width)
         if positions is not None:
-            require_size("positions", positions, num_axes=4, axis=0, size=3)
+            per_block = positions.dim() > SHARED_AXES
+            require_size("positions", positions, num_axes=SHARED_AXES + per_block, axis=int(per_block), size=3)
+            if per_block:
+                require_size("positions", positions, num_axes=SHARED_AXES + 1, axis=0, size=config.num_blocks)
 
     def _check_against_latents(
         self,
@@ -259,7 +274,8 @@ class FSVideoDiT(nn.Module):
         if image_tokens is not None:
             require_shape("image_tokens", image_tokens, (batch, *image_tokens.shape[1:]))
         if positions is not None:
-            require_shape("positions", positions, (3, *token_grid((t, h, w), self.config.patch_size)))
+            grid = token_grid((t, h, w), self.config.patch_size)
+            require_shape("positions", positions, (*positions.shape[:-SHARED_AXES], 3, *grid))
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -28,6 +28,7 @@ from fastvid_pipelines.stages.denoise_content import denoise_content
 from fastvid_pipelines.stages.encode_content import encode_content, pad_content_frame
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.load_frame import load_frame
+from fastvid_pipelines.stages.preview import PreviewCodec
 from fastvid_pipelines.stages.timed import timed
 from fastvid_pipelines.stages.walk import StepCallback
 from fastvid_pipelines.types import Clip, ImageInput, LatentVideo, Step, TensorClip
@@ -157,7 +158,6 @@ class ReducioPipeline:
         check_length(sampling.num_frames, clip_length)
         generator = checked_generator(generator)
         check_callback(callback_on_step_end)
-        session = start_session(accelerator, sampling.num_inference_steps)
         seconds: dict[str, float] = {}
         latent_frames: list[int] = []
 
@@ -177,6 +177,8 @@ class ReducioPipeline:
                     generator=generator,
                 )
                 reference = picture.to(self.device, self.dtype)
+                codec = PreviewCodec(autoencoder=self.autoencoder, reference=reference)
+                session = start_session(accelerator, sampling.num_inference_steps, codec)
             with timed("encode_prompt", seconds):
                 texts = encode_prompt(self.text_encoder, request, device=self.device, dtype=self.dtype)
             with timed("encode_content", seconds):

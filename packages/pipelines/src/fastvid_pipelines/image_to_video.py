@@ -32,6 +32,7 @@ from fastvid_pipelines.stages.denoise import (
 from fastvid_pipelines.stages.encode_prompt import encode_prompt
 from fastvid_pipelines.stages.encode_reference import encode_reference
 from fastvid_pipelines.stages.load_frame import load_frame
+from fastvid_pipelines.stages.preview import PreviewCodec
 from fastvid_pipelines.stages.refine import halve_frame, pad_frame, refine
 from fastvid_pipelines.stages.timed import timed
 from fastvid_pipelines.stages.walk import StepCallback
@@ -176,7 +177,6 @@ class FSVideoPipeline:
         sampling, refinement = request.sampling, request.refinement
         method = METHODS[sampling.solver]
         sigmas = method.sigmas(sampling.num_inference_steps, sampling.shift)
-        session = start_session(accelerator, sampling.num_inference_steps)
         seconds: dict[str, float] = {}
         latent_frames: list[int] = []
 
@@ -198,10 +198,12 @@ class FSVideoPipeline:
                 reference = frame.to(self.device, self.dtype)
                 if refinement is not None:
                     reference = pad_frame(reference, self.autoencoder.stride)
+                first = reference if refinement is None else halve_frame(reference)
+                codec = PreviewCodec(autoencoder=self.autoencoder, reference=first)
+                session = start_session(accelerator, sampling.num_inference_steps, codec)
             with timed("encode_prompt", seconds):
                 texts = encode_prompt(self.text_encoder, request, device=self.device, dtype=self.dtype)
             with timed("encode_reference", seconds):
-                first = reference if refinement is None else halve_frame(reference)
                 conditions = encode_reference(self.autoencoder, self.image_encoder, first, texts)
             with timed("denoise", seconds):
                 num_latent_frames = self.autoencoder.num_latent_frames(sampling.num_frames)

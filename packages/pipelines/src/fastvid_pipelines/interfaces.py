@@ -145,7 +145,7 @@ class Transformer(Saveable, Protocol):
         *,
         condition: Float[Tensor, "b k t h w"],
         image_tokens: Float[Tensor, "b m e"] | None = None,
-        positions: Float[Tensor, "3 nt nh nw"] | None = None,
+        positions: Float[Tensor, "3 nt nh nw"] | Float[Tensor, "blocks 3 nt nh nw"] | None = None,
         attention: AttentionOp = ...,
     ) -> Float[Tensor, "b c t h w"]: ...
 
@@ -245,14 +245,23 @@ class AcceleratorSession(Protocol):
         self,
         latents: Float[Tensor, "b c t h w"],
         denoised: Float[Tensor, "b c t h w"],
-        positions: Float[Tensor, "3 nt nh nw"],
+        positions: Float[Tensor, "3 nt nh nw"] | Float[Tensor, "blocks 3 nt nh nw"],
         step: Step,
         /,
-    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 nt2 nh nw"]]: ...
+    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 nt2 nh nw"] | Float[Tensor, "blocks 3 nt2 nh nw"]]: ...
     def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]: ...
+
+
+class VideoCodec(Protocol):
+    """What an accelerator may look at a video with, while it is made."""
+
+    @property
+    def temporal_stride(self) -> int: ...
+    def decode(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b 3 T H W"]: ...
+    def encode(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b c t h w"]: ...
 
 
 class Accelerator(Protocol):
     """Settings of an accelerator; each video gets a session of its own."""
 
-    def start(self, *, num_steps: int) -> AcceleratorSession: ...
+    def start(self, *, num_steps: int, codec: VideoCodec) -> AcceleratorSession: ...

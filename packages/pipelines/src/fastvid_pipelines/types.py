@@ -149,10 +149,15 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentVideo:
-    """Latents in float32, and the coordinates of the transformer's tokens."""
+    """Latents in float32, and the coordinates of the transformer's tokens, for all blocks or for each its own."""
 
     latents: Float[Tensor, "b c t h w"]
-    positions: Float[Tensor, "3 nt nh nw"]
+    positions: Float[Tensor, "3 nt nh nw"] | Float[Tensor, "blocks 3 nt nh nw"]
+
+    @property
+    def times(self) -> Float[Tensor, " nt"]:
+        """Of the tokens, as the first block sees them."""
+        return self.positions.reshape(-1, *self.positions.shape[-3:])[0, :, 0, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

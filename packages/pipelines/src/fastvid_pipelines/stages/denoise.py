@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_pipelines.interfaces import Accelerator, AcceleratorSession, Transformer
+from fastvid_pipelines.interfaces import Accelerator, AcceleratorSession, Transformer, VideoCodec
 from fastvid_pipelines.sampling.guidance import guide, join_branches
 from fastvid_pipelines.sampling.schedules import Sigmas
 from fastvid_pipelines.sampling.solvers import Solver, denoised_from_velocity
@@ -63,7 +63,7 @@ def check_callback(callback: StepCallback | None) -> None:
         raise ValueError(f"`callback_on_step_end` is {callback!r}; expected a function of a step and latents, or None")
 
 
-def start_session(accelerator: Accelerator | None, num_steps: int) -> AcceleratorSession | None:
+def start_session(accelerator: Accelerator | None, num_steps: int, codec: VideoCodec) -> AcceleratorSession | None:
     """The accelerator at work on one video; None where there is none.
 
     Raises:
@@ -73,7 +73,7 @@ def start_session(accelerator: Accelerator | None, num_steps: int) -> Accelerato
         return None
     if isinstance(accelerator, type) or not callable(getattr(accelerator, "start", None)):
         raise ValueError(f"`accelerator` is {accelerator!r}; expected an object with a method `start`, or None")
-    return accelerator.start(num_steps=num_steps)
+    return accelerator.start(num_steps=num_steps, codec=codec)
 
 
 def denoise(  # noqa: PLR0913  # what the loop needs, no more

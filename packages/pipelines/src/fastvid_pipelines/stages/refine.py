@@ -67,7 +67,7 @@ def refine(  # noqa: PLR0913  # the parts and their inputs
     large = replace(conditions, negative_text=None, image_latents=image_latents)
     noise = draw_noise(large, video.latents.shape[2], refiner.transformer.config.patch_size, generator)
     positions = noise.positions.clone()
-    positions[0] = video.positions[0, :, :1, :1]  # an accelerator may have thinned the small video out
+    positions[0] = video.times.view(-1, 1, 1)  # an accelerator may have thinned the small video out
     return denoise(
         refiner.transformer,
         LatentVideo(latents=noise.latents, positions=positions),

@@ -1,0 +1,182 @@
+"""VGDFR as an accelerator: all frames at first, fewer from step k on, all of them again at the end.
+
+Source: Yuan et al., VGDFR (arXiv 2504.12259), section 3.2. A preview of the clean video after k steps is decoded, alike
+frames become one, and the shorter video is encoded and noised again to the level of step k. The preview is the estimate
+that the sampler has made anyway; the paper's (T - k) / T in its equation 2 is right for unshifted noise levels alone,
+the levels of the sampler always are.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step, VideoCodec
+from fastvid_accel.no_acceleration import check_num_steps, full_attention
+from fastvid_accel.vgdfr.config import VGDFRConfig
+from fastvid_accel.vgdfr.frame_rate import (
+    Candidates,
+    FrameRate,
+    above_threshold,
+    candidates,
+    for_removal,
+    removal_for_lengths,
+    removal_for_ratio,
+    trimmed,
+)
+from fastvid_accel.vgdfr.record import MergeRecord
+from fastvid_accel.vgdfr.restore import Interpolator, LinearInterpolator, merge_frames, restore_frames
+from fastvid_accel.vgdfr.similarity import frame_similarity
+
+DEFAULTS = VGDFRConfig()
+FADE = LinearInterpolator()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class VGDFR:
+    """Settings, and what fills in the frames that were left out."""
+
+    config: VGDFRConfig = DEFAULTS
+    interpolate: Interpolator = FADE
+
+    def start(
+        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+    ) -> "VGDFRSession":
+        """Begin a video.
+
+        Args:
+            num_steps: number of sampler steps, more than the steps before merging. The sampler must be deterministic:
+                one that adds noise of its own loses the way from the noise of step 0.
+            attention: what computes self-attention.
+            codec: shows the frames behind latents, and encodes frames; required.
+        Raises:
+            ValueError: too few steps, or no codec.
+        """
+        check_num_steps(num_steps)
+        if codec is None:
+            raise ValueError("`codec` is None; VGDFR compares and merges decoded frames, so it needs one")
+        return VGDFRSession(self.config, self.interpolate, self.config.first_merged_step(num_steps), attention, codec)
+
+
+@final
+class VGDFRSession:
+    """One video.
+
+    Attributes:
+        record: what was merged and why; None before step k.
+    """
+
+    def __init__(
+        self,
+        config: VGDFRConfig,
+        interpolate: Interpolator,
+        start_step: int,
+        attention: AttentionOp,
+        codec: VideoCodec,
+    ) -> None:
+        self.record: MergeRecord | None = None
+        self._config = config
+        self._interpolate = interpolate
+        self._start_step = start_step
+        self._attention = attention
+        self._codec = codec
+        self._noise: Tensor | None = None
+        self._num_blocks = 0
+
+    def begin_step(self, step: Step, /) -> None:
+        """Nothing to prepare."""
+
+    def attention(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: AttentionSite,
+        /,
+    ) -> Float[Tensor, "b heads n e"]:
+        """The attention given at the start, over all tokens there are."""
+        self._num_blocks = site.num_blocks
+        return self._attention(q, k, v, site)
+
+    def end_step(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        denoised: Float[Tensor, "b c t h w"],
+        positions: Float[Tensor, "3 nt nh nw"],
+        step: Step,
+        /,
+    ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 nt2 nh nw"] | Float[Tensor, "blocks 3 nt2 nh nw"]]:
+        """The latents as they came; after step k those of the merged video, at the same noise level.
+
+        Raises:
+            ValueError: a transformer that sees several latent frames as one token, blocks in `positions` that it does
+                not have, or a number of frames that cannot be merged.
+        """
+        if step.index == 0:
+            self._noise = initial_noise(latents, denoised, step)
+        if step.index + 1 != self._start_step:
+            return latents, positions
+        if positions.shape[1] != latents.shape[2]:
+            raise ValueError(
+                f"`positions` has {positions.shape[1]} tokens along time for {latents.shape[2]} latent frames; VGDFR"
+                " needs a token of each"
+            )
+        assert self._noise is not None  # step 0 came before
+        noise, self._noise = self._noise, None
+        frames = self._codec.decode(denoised)
+        similarity = frame_similarity(frames)
+        rate = _frame_rate(candidates(similarity, self._codec.temporal_stride), self._config)
+        self.record = MergeRecord(rate=rate, similarity=similarity.near[0], start_step=self._start_step)
+        if not rate.merges:
+            return latents, positions
+        kept = list(rate.kept_latents)
+        clean = self._codec.encode(merge_frames(frames, rate)).to(latents)
+        sigma = step.next_sigma
+        return sigma * noise[:, :, kept] + (1 - sigma) * clean, self._positions(positions, kept)
+
+    def finish(self, frames: Float[Tensor, "b 3 T2 H W"], /) -> Float[Tensor, "b 3 T H W"]:
+        """The frames that were merged, interpolated."""
+        if self.record is None or not self.record.rate.merges:
+            return frames
+        return restore_frames(frames, self.record.rate, self._interpolate)
+
+    def _positions(self, positions: Tensor, kept: list[int]) -> Tensor:
+        """Of the latents that stay: counted anew, where they were, or either by block (DyRoPE, section 3.3)."""
+        local, far = positions[:, : len(kept)], positions[:, kept]
+        chosen = self._config.positions
+        if isinstance(chosen, str):
+            return local if chosen == "local" else far
+        if max(chosen, default=0) >= self._num_blocks:
+            raise ValueError(
+                f"`positions` names block {max(chosen)}; the transformer has {self._num_blocks}, counted from 0"
+            )
+        return torch.stack([far if block in chosen else local for block in range(self._num_blocks)])
+
+
+def initial_noise(
+    latents: Float[Tensor, "b c t h w"], denoised: Float[Tensor, "b c t h w"], step: Step
+) -> Float[Tensor, "b c t h w"]:
+    """The noise from which a deterministic solver set out, told from its first step.
+
+    The first step of any such solver is a straight line from the noise level `sigma` towards `denoised`, whether it is
+    Euler's or that of a multistep method, which has no history yet.
+    """
+    if step.next_sigma == 0:
+        return torch.zeros_like(latents)
+    first = denoised + (step.sigma / step.next_sigma) * (latents - denoised)
+    return (first - (1 - step.sigma) * denoised) / step.sigma
+
+
+def _frame_rate(blocks: Candidates, config: VGDFRConfig) -> FrameRate:
+    if config.threshold is not None:
+        rate = above_threshold(blocks, config.threshold, highest_rate=config.highest_rate)
+    else:
+        assert config.keep_ratio is not None  # one of the two is given
+        removed = removal_for_ratio(blocks.num_frames, blocks.stride, config.keep_ratio)
+        rate = for_removal(blocks, removed, highest_rate=config.highest_rate)
+    if not config.lengths:
+        return rate
+    return trimmed(rate, blocks, removal_for_lengths(rate.num_latents, rate.removed_latents, config.lengths))

@@ -1,0 +1,32 @@
+"""The autoencoder as an accelerator sees it, while a video is being made."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fastvid_pipelines.interfaces import Autoencoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewCodec:
+    """Latents of one video to its frames and back; what is decoded with its reference frame."""
+
+    autoencoder: Autoencoder
+    reference: Float[Tensor, "b 3 H W"]
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames a latent, but for the first."""
+        return self.autoencoder.stride[0]
+
+    def decode(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b 3 T H W"]:
+        """All frames that the latents hold, float32."""
+        height, width = self.reference.shape[-2:]
+        return self.autoencoder.decode(
+            latents.to(self.reference.dtype), reference=self.reference, size=(height, width)
+        ).float()
+
+    def encode(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b c t h w"]:
+        """Their latents, float32."""
+        return self.autoencoder.encode(frames.to(self.reference.dtype)).float()

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,27 @@ def test_permuted_frames_with_their_positions_permute_the_velocity(build, inputs
     torch.testing.assert_close(moved, model(**given, positions=positions)[:, :, order], atol=1e-5, rtol=1e-4)
     wrong = model(**permuted, positions=positions)  # mutant: positions that stay behind
     assert (wrong - moved).abs().max() > 1e-3
+
+
+def test_each_block_may_have_positions_of_its_own(build, inputs):
+    model, given = build(), inputs()
+    near, far = grid_positions((3, 4, 2)), grid_positions((3, 4, 2)) * torch.tensor([3.0, 1.0, 1.0]).view(3, 1, 1, 1)
+    count = model.config.num_blocks
+    same = model(**given, positions=torch.stack([near] * count))
+    assert torch.equal(same, model(**given, positions=near))
+    first, last = torch.stack([far] + [near] * (count - 1)), torch.stack([near] * (count - 1) + [far])
+    results = [model(**given, positions=positions) for positions in (near, first, last)]
+    for one, other in itertools.combinations(results, 2):  # mutants: the first block's for all, or the last one's
+        assert (one - other).abs().max() > 1e-4
+
+
+def test_positions_of_too_few_blocks_are_refused(build, inputs):
+    model, given = build(), inputs()
+    near = grid_positions((3, 4, 2))
+    with pytest.raises(ValueError, match=f"`positions` has size 1 on axis 0, need {model.config.num_blocks}"):
+        model(**given, positions=near[None])
+    with pytest.raises(ValueError, match=r"`positions` has 3 axes .* need 4"):
+        model(**given, positions=near[0])
 
 
 @pytest.mark.parametrize("memory_norm", ["post", "pre"])

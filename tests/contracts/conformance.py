@@ -17,7 +17,10 @@ import fastvid_vae.cost
 # accel, for whoever runs the denoising loop
 accelerator: accel.Accelerator = fastvid_accel.NoAcceleration()
 session: accel.Session = fastvid_accel.NoAcceleration().start(num_steps=4)
+reducing: accel.Session = fastvid_accel.AsymRnR().start(num_steps=4)
 composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
+
+reduced: dit.AttentionOp = fastvid_accel.AsymRnR().start(num_steps=4).attention
 
 # attention, from accel to dit; where it happens, from dit to accel
 attention: dit.AttentionOp = fastvid_accel.NoAcceleration().start(num_steps=4).attention
@@ -31,6 +34,7 @@ shown_content: pipelines.ContentTransformer = dit.ReducioDiT(dit.REDUCIO_DIT_XL)
 upsampler: pipelines.Upsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 refiner: pipelines.RefinerTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 none: pipelines.Accelerator = fastvid_accel.NoAcceleration()
+asymrnr: pipelines.Accelerator = fastvid_accel.AsymRnR()
 several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
 
 # costs, for the plan

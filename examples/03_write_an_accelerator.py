@@ -34,6 +34,9 @@ class Session:
     def finish(self, frames: Tensor) -> Tensor:
         return frames
 
+    def report(self) -> dict[str, int]:
+        return {"key stride": self.stride}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

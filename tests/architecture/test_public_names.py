@@ -40,7 +40,16 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "grid_positions",
         "sdpa",
     ],
-    "fastvid_accel": ["VGDFR", "Composition", "NoAcceleration", "VGDFRConfig", "compose"],
+    "fastvid_accel": [
+        "VGDFR",
+        "AsymRnR",
+        "AsymRnRConfig",
+        "Composition",
+        "NoAcceleration",
+        "SimilarityTable",
+        "VGDFRConfig",
+        "compose",
+    ],
     "fastvid_pipelines": [
         "OPEN_CLIP_VIT_H_14",
         "REDUCIO_SAMPLING",

@@ -20,7 +20,10 @@ from fastvid_pipelines.stages.preview import PreviewCodec
 accelerator: accel.Accelerator = fastvid_accel.NoAcceleration()
 session: accel.Session = fastvid_accel.NoAcceleration().start(num_steps=4)
 merging: accel.Accelerator = fastvid_accel.VGDFR()
+reducing: accel.Session = fastvid_accel.AsymRnR().start(num_steps=4)
 composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
+
+reduced: dit.AttentionOp = fastvid_accel.AsymRnR().start(num_steps=4).attention
 
 # attention, from accel to dit; where it happens, from dit to accel
 attention: dit.AttentionOp = fastvid_accel.NoAcceleration().start(num_steps=4).attention
@@ -35,6 +38,7 @@ upsampler: pipelines.Upsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_
 refiner: pipelines.RefinerTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 none: pipelines.Accelerator = fastvid_accel.NoAcceleration()
 fewer_frames: pipelines.Accelerator = fastvid_accel.VGDFR()
+asymrnr: pipelines.Accelerator = fastvid_accel.AsymRnR()
 several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
 
 # costs, for the plan

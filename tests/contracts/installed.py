@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import fastvid_pipelines.interfaces as pipelines
+from fastvid_accel import AsymRnRConfig
 
 from ..tiny_models import AUTOENCODER, REDUCIO, REDUCIO_TRANSFORMER, TRANSFORMER, randomised
 
@@ -18,6 +19,9 @@ TINY_CONFIGS: dict[str, Any] = {
     "ReducioDiT": REDUCIO_TRANSFORMER,
     "ReducioVAE": REDUCIO,
 }
+NEUTRAL: dict[str, dict[str, Any]] = {"asymrnr": {"config": AsymRnRConfig(kv=((0.0, 0.0),))}}
+"""Settings of accelerators with which they change nothing."""
+
 FAKES = {"autoencoder": "FakeAutoencoder", "transformer": "FakeTransformer", "accelerator": "FakeAccelerator"}
 
 

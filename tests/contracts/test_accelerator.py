@@ -7,7 +7,7 @@ from fastvid_accel import compose
 from fastvid_pipelines import Clip
 
 from ..tiny_models import SAMPLING, tiny_pipeline
-from .installed import load, with_fake
+from .installed import NEUTRAL, load, with_fake
 
 ACCELERATORS = with_fake("accelerator")
 PHOTO = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -26,19 +26,19 @@ def run(accelerator: object | None) -> Clip:
 
 @pytest.mark.parametrize("name", ACCELERATORS)
 def test_doing_nothing_is_the_same_to_the_bit(name: str) -> None:
-    accelerator = load("accelerator", name)()
+    accelerator = load("accelerator", name)(**NEUTRAL.get(name, {}))
     assert np.array_equal(run(accelerator).frames, run(None).frames)
 
 
 @pytest.mark.parametrize("name", ACCELERATORS)
 def test_a_second_video_is_not_affected_by_the_first(name: str) -> None:
-    accelerator = load("accelerator", name)()
+    accelerator = load("accelerator", name)(**NEUTRAL.get(name, {}))
     assert np.array_equal(run(accelerator).frames, run(accelerator).frames)
 
 
 @pytest.mark.parametrize("name", ACCELERATORS)
 def test_several_work_as_one(name: str) -> None:
-    accelerator = load("accelerator", name)()
+    accelerator = load("accelerator", name)(**NEUTRAL.get(name, {}))
     clip = run(compose(accelerator, accelerator))
     assert np.array_equal(clip.frames, run(None).frames)
     assert len(clip.latent_frames) == SAMPLING.num_inference_steps

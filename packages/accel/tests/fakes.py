@@ -82,6 +82,9 @@ class RecorderSession:
         self.log.append(f"{self.name}.finish")
         return frames
 
+    def report(self) -> dict[str, str]:
+        return {"name": self.name}
+
 
 class HalvesFrames:
     """Keeps every second latent frame after the first step and repeats frames at the end."""
@@ -111,3 +114,6 @@ class HalvesFramesSession:
 
     def finish(self, frames: Tensor, /) -> Tensor:
         return frames.repeat_interleave(2, dim=2)[:, :, : self.num_frames]
+
+    def report(self) -> dict[str, int]:
+        return {"num_frames": self.num_frames}

@@ -35,6 +35,11 @@ def test_every_session_is_started_once_with_the_number_of_steps() -> None:
     assert sorted(log) == ["a.start 7", "b.start 7", "c.start 7"]
 
 
+def test_each_reports_in_order() -> None:
+    session = compose(Recorder("a"), NoAcceleration(), Recorder("b")).start(num_steps=1)
+    assert session.report() == {"accelerators": [{"name": "a"}, {}, {"name": "b"}]}
+
+
 def test_innermost_attention_is_the_one_given() -> None:
     v = torch.ones(1, 1, 4, 2)
     site = FakeSite(block=0, num_blocks=1, grid=(1, 2, 2))

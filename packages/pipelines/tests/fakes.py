@@ -222,6 +222,9 @@ class FakeSession:
         self.log.append("finish")
         return frames if self.keep is None else frames.repeat_interleave(4, dim=2)
 
+    def report(self) -> dict[str, int]:
+        return {"calls": self.log.count("attention")}
+
 
 SAMPLING = Sampling(
     num_frames=5,

@@ -72,7 +72,7 @@ def test_the_sidecar_holds_what_is_needed_to_repeat_the_run(generate: Run, tmp_p
     assert list(sidecar["seconds"]) == stages
     assert sidecar["seconds"]["total"] >= sum(sidecar["seconds"][stage] for stage in stages[:-1])
     assert sidecar["peak_memory_bytes"]["host"] > 10**7
-    assert sidecar["accelerator"] == {"name": None, "latent_frames": [2, 2]}
+    assert sidecar["accelerator"] == {"name": None, "latent_frames": [2, 2], "report": {}}
     assert sidecar["environment"]["torch"] == torch.__version__
 
 
@@ -111,7 +111,9 @@ def test_the_file_has_exactly_the_wanted_form(
 def test_an_accelerator_is_found_by_name(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli.discovery, "find", lambda group, name: FakeAccelerator)
     outcome = generate("--accelerate", "fake", "--json")
-    assert json.loads(outcome.out)["accelerator"] == {"name": "fake", "latent_frames": [2, 2, 2]}
+    accelerator = json.loads(outcome.out)["accelerator"]
+    assert (accelerator["name"], accelerator["latent_frames"]) == ("fake", [2, 2, 2])
+    assert accelerator["report"]["calls"] > 0
 
 
 BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -98,3 +98,7 @@ class CompositionSession:
         for session in reversed(self._sessions):
             frames = session.finish(frames)
         return frames
+
+    def report(self) -> dict[str, Any]:
+        """That of each, in order, under `accelerators`."""
+        return {"accelerators": [dict(session.report()) for session in self._sessions]}

@@ -1,6 +1,7 @@
 """What this package reads from others, and what it promises them. Nobody has to inherit any of it."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,13 +35,16 @@ class Step(Protocol):
 
 
 class AttentionOp(Protocol):
-    """Self-attention of one block, after the norm of q and k and after RoPE."""
+    """Self-attention of one block, after the norm of q and k and after RoPE.
+
+    From a transformer there are as many queries as keys; from an accelerator that drops tokens there need not be.
+    """
 
     def __call__(
         self,
         q: Float[Tensor, "b heads n e"],
-        k: Float[Tensor, "b heads n e"],
-        v: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads m e"],
+        v: Float[Tensor, "b heads m e"],
         site: AttentionSite,
         /,
     ) -> Float[Tensor, "b heads n e"]: ...
@@ -96,6 +100,10 @@ class Session(Protocol):
 
     def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]:
         """Take the decoded frames; return the whole clip."""
+        ...
+
+    def report(self) -> Mapping[str, Any]:
+        """What was saved, and how: values that JSON knows. Empty where there is nothing to say."""
         ...
 
 

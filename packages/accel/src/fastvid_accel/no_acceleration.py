@@ -1,7 +1,7 @@
 """The accelerator that changes nothing: the measure for all others, to the bit what a pipeline makes without one."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -77,6 +77,10 @@ class NoAccelerationSession:
     def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T H W"]:
         """The frames as they came."""
         return frames
+
+    def report(self) -> dict[str, Any]:
+        """Nothing to say."""
+        return {}
 
 
 def check_num_steps(num_steps: int) -> None:

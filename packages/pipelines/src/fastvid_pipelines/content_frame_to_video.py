@@ -203,7 +203,9 @@ class ReducioPipeline:
                 clip = decode(self.autoencoder, video, reference, clip_length, session)
         start = (clip_length - 1) // 2 - (sampling.num_frames - 1) // 2  # the middles of clip and video are one frame
         frames = clip[:, :, start : start + sampling.num_frames]
-        return finish(frames, output_type, fps=sampling.fps, seconds=seconds, latent_frames=latent_frames)
+        return finish(
+            frames, output_type, fps=sampling.fps, seconds=seconds, latent_frames=latent_frames, session=session
+        )
 
     def _padded(self, frame: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H2 W2"]:
         shown = self.transformer.config.content_frame

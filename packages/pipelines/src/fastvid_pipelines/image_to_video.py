@@ -236,7 +236,9 @@ class FSVideoPipeline:
             with timed("decode", seconds):
                 size = sampling.height, sampling.width
                 frames = decode(self.autoencoder, video, reference, sampling.num_frames, session, size=size)
-        return finish(frames, output_type, fps=sampling.fps, seconds=seconds, latent_frames=latent_frames)
+        return finish(
+            frames, output_type, fps=sampling.fps, seconds=seconds, latent_frames=latent_frames, session=session
+        )
 
     @classmethod
     def from_pretrained(

@@ -1,7 +1,7 @@
 """What this package asks of the parts it is given. Nobody inherits these; conformance is checked by type checkers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -250,6 +250,7 @@ class AcceleratorSession(Protocol):
         /,
     ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 nt2 nh nw"] | Float[Tensor, "blocks 3 nt2 nh nw"]]: ...
     def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]: ...
+    def report(self) -> Mapping[str, Any]: ...
 
 
 class VideoCodec(Protocol):

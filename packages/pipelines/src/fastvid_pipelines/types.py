@@ -179,12 +179,14 @@ class Clip:
         fps: frames a second.
         seconds: how long each stage took, in order; empty for a clip that no pipeline made.
         latent_frames: latent frames at the end of each step; fewer than at first where an accelerator thinned them.
+        acceleration: what the accelerator reports of this video, as JSON knows it; empty where there was none.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
     fps: float
     seconds: Mapping[str, float] = field(default_factory=dict)
     latent_frames: tuple[int, ...] = ()
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +197,7 @@ class TensorClip:
     fps: float
     seconds: Mapping[str, float]
     latent_frames: tuple[int, ...]
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
 
 
 def settle_video(sampling: Any) -> None:

@@ -7,7 +7,7 @@ the levels of the sampler always are.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -142,6 +142,10 @@ class VGDFRSession:
         if self.record is None or not self.record.rate.merges:
             return frames
         return restore_frames(frames, self.record.rate, self._interpolate)
+
+    def report(self) -> dict[str, Any]:
+        """What was merged; see `MergeRecord.to_json`. Empty before step k."""
+        return {} if self.record is None else self.record.to_json()
 
     def _positions(self, positions: Tensor, kept: list[int]) -> Tensor:
         """Of the latents that stay: counted anew, where they were, or either by block (DyRoPE, section 3.3)."""

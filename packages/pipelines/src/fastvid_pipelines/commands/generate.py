@@ -124,7 +124,11 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
             "text_to_image": _maker_record(options.text_to_image),
             "request": _flat(options, full_request),
             "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
-            "accelerator": {"name": options.accelerate, "latent_frames": list(clip.latent_frames)},
+            "accelerator": {
+                "name": options.accelerate,
+                "latent_frames": list(clip.latent_frames),
+                "report": clip.acceleration,
+            },
             "output": provenance.output_record(files, clip.frames, clip.fps),
             "seconds": {
                 "load_model": loaded - started,

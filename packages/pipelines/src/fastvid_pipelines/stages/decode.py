@@ -75,9 +75,15 @@ def finish(
     fps: float,
     seconds: Mapping[str, float],
     latent_frames: list[int],
+    session: AcceleratorSession | None,
 ) -> Clip | TensorClip:
     """The first video of the batch as bytes ('np'), or all of them as floats ('pt')."""
-    counts = tuple(latent_frames)
+    facts: dict[str, Any] = {
+        "fps": float(fps),
+        "seconds": seconds,
+        "latent_frames": tuple(latent_frames),
+        "acceleration": {} if session is None else session.report(),
+    }
     if output_type == "pt":
-        return TensorClip(frames=frames.float(), fps=float(fps), seconds=seconds, latent_frames=counts)
-    return Clip(frames=to_pixels(frames[0]), fps=float(fps), seconds=seconds, latent_frames=counts)
+        return TensorClip(frames=frames.float(), **facts)
+    return Clip(frames=to_pixels(frames[0]), **facts)

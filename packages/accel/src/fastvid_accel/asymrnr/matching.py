@@ -1,0 +1,96 @@
+"""Bipartite soft matching: the nearest destination of every source."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fastvid_accel.asymrnr.config import Metric
+from fastvid_accel.asymrnr.partition import Partition
+
+WORKSPACE = 2**28
+"""Bytes that a matching may take beside its input and its result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """For each source the nearest destination, by its number in `Partition.destinations`, and how alike they are.
+
+    `similarity` is the larger the more alike; for `euclidean` it is minus the squared distance.
+    """
+
+    destination: Int[Tensor, "b heads s"]
+    similarity: Float[Tensor, "b heads s"]
+
+
+def match(
+    tokens: Float[Tensor, "b heads n e"],
+    parts: Partition,
+    metric: Metric,
+    *,
+    generator: torch.Generator,
+    workspace: int = WORKSPACE,
+) -> Nearest:
+    """Compare every source with every destination, within each row of the batch and each head.
+
+    Products are summed in float32 whatever the dtype of the tokens, and the euclidean distance is taken from the mean
+    token: it does not depend on where the origin lies, but rounding does. Of equal destinations the first one counts.
+
+    Args:
+        tokens: any float dtype.
+        generator: on the CPU; used by `random` only, which draws one matching for all rows and heads.
+        workspace: bytes; heads and sources are taken in chunks that fit. The result does not depend on it.
+    Source: AsymRnR, section 3.1, "Bipartite Soft Matching", and section 3.2, "Similarity Metrics". The published code
+        computes distances in the dtype of the model, from the origin: where a head has a large common offset, 16 bits
+        then confuse a good part of the neighbours.
+    """
+    b, heads, n, e = tokens.shape
+    d, s = len(parts.destinations), len(parts.sources)
+    if metric == "random":
+        drawn = torch.randint(d, (s,), generator=generator, dtype=torch.int32)
+        order = torch.randperm(s, generator=generator).float()
+        return Nearest(
+            destination=drawn.to(tokens.device).expand(b, heads, s),
+            similarity=order.to(tokens.device).expand(b, heads, s),
+        )
+    rows = tokens.flatten(0, 1)
+    nearest = torch.empty(b * heads, s, dtype=torch.int32, device=tokens.device)
+    similarity = torch.empty(b * heads, s, dtype=torch.float32, device=tokens.device)
+    group = max(1, workspace // (4 * 4 * n * e))  # a float32 copy, another while it is made, and both parts of it
+    for start in range(0, b * heads, group):
+        features = _features(rows[start : start + group], metric)
+        targets = features[:, parts.destinations]
+        offset = -0.5 * targets.float().square().sum(-1).unsqueeze(1) if metric == "euclidean" else None
+        chunk = max(1, workspace // (2 * 4 * len(features) * d))
+        for first in range(0, s, chunk):
+            last = min(first + chunk, s)
+            sources = features[:, parts.sources[first:last]]
+            best, index = _products(sources, targets, offset).max(dim=-1)
+            if metric == "euclidean":
+                best = 2 * best - sources.float().square().sum(-1)
+            nearest[start : start + group, first:last] = index.to(torch.int32)
+            similarity[start : start + group, first:last] = best
+    return Nearest(destination=nearest.unflatten(0, (b, heads)), similarity=similarity.unflatten(0, (b, heads)))
+
+
+def _features(rows: Float[Tensor, "g n e"], metric: Metric) -> Float[Tensor, "g n e"]:
+    """What is multiplied: float32, but for 16-bit tokens on a GPU, whose products are summed in float32 anyway."""
+    features = rows.float()
+    if metric == "euclidean":
+        features = features - features.mean(dim=1, keepdim=True)
+    elif metric == "cosine":
+        features = F.normalize(features, dim=-1)
+    return features.to(rows.dtype) if rows.is_cuda else features
+
+
+def _products(
+    sources: Float[Tensor, "g s e"], targets: Float[Tensor, "g d e"], offset: Float[Tensor, "g 1 d"] | None
+) -> Float[Tensor, "g s d"]:
+    """s . d, plus an offset of each destination; float32."""
+    transposed = targets.transpose(1, 2)
+    if sources.dtype == torch.float32:
+        return torch.bmm(sources, transposed) if offset is None else torch.baddbmm(offset, sources, transposed)
+    products = torch.bmm(sources, transposed, out_dtype=torch.float32)
+    return products if offset is None else products.add_(offset)

@@ -1,0 +1,214 @@
+"""The state of AsymRnR in one video: which tokens stand for which, and for how long."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fastvid_accel.asymrnr.config import AsymRnRConfig
+from fastvid_accel.asymrnr.cost import Shape
+from fastvid_accel.asymrnr.matching import match
+from fastvid_accel.asymrnr.partition import Grid, drawing, partition
+from fastvid_accel.asymrnr.reduction import Kept, reduce_tokens, restore_tokens, select
+from fastvid_accel.asymrnr.schedule import Plan, Prediction, make_plan, predict
+from fastvid_accel.asymrnr.similarity import Feature, SimilarityTable
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where and when an attention call happens.
+
+    Attributes:
+        branch: of guidance, where its branches are calls of their own; one name where they share a batch.
+        block, num_blocks, grid: as in `AttentionSite`.
+        step: of the sampler, from 0.
+        num_text: tokens that attend along with those of the video.
+    """
+
+    branch: str
+    block: int
+    num_blocks: int
+    step: int
+    grid: Grid
+    num_text: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduced:
+    """Tokens to attend with, and the way back for what comes out."""
+
+    q: Float[Tensor, "b heads nq e"]
+    k: Float[Tensor, "b heads m e"]
+    v: Float[Tensor, "b heads m e"]
+    kept: Kept | None
+
+    def restore(self, attended: Float[Tensor, "b heads nq e"]) -> Float[Tensor, "b heads n e"]:
+        """One row for each query there was."""
+        return attended if self.kept is None else restore_tokens(attended, self.kept)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What was done: calls by their shape, matchings by theirs, and tokens that stayed by block and step."""
+
+    calls: Counter[tuple[Shape, int, int]] = field(default_factory=Counter)
+    matchings: Counter[tuple[Shape, int]] = field(default_factory=Counter)
+    stayed: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """Is of use only as long as the window, the grid and the batch are these."""
+
+    window: int
+    grid: Grid
+    rows: tuple[int, ...]
+    device: torch.device
+    kept: Kept
+
+
+class TokenReducer:
+    """Reduces queries, keys and values of one video, as its plan says.
+
+    A matching belongs to a branch, a block, a feature and a window of steps, and is found by these and never by
+    counting calls: a block that is skipped for a while (by a step cache) matches anew when it runs in another window.
+    """
+
+    def __init__(self, config: AsymRnRConfig, table: SimilarityTable | None, num_steps: int) -> None:
+        self.config = config
+        self.table = table
+        self.num_steps = num_steps
+        self.plan: Plan | None = None
+        self.prediction: Prediction | None = None
+        self.tally = Tally()
+        self._planned: tuple[object, ...] = ()
+        self._matches: dict[tuple[str, int, Feature], _Match] = {}
+        self._step = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is reduced: not where the plan would save less than `min_gain`."""
+        return self.prediction is not None and self.prediction.gain >= max(self.config.min_gain, 1e-12)
+
+    def reset(self) -> None:
+        """Forget the video; the next call begins another one."""
+        self.plan = self.prediction = None
+        self.tally = Tally()
+        self._planned = ()
+        self._matches.clear()
+        self._step = 0
+
+    def begin_step(self, step: int) -> None:
+        """A step before the last one means another video: the loop of the old one may have ended in an error."""
+        if step < self._step:
+            self.reset()
+        elif step // self.config.window != self._step // self.config.window:
+            self._matches.clear()
+        self._step = step
+
+    def reduce(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        place: Place,
+    ) -> Reduced:
+        """What is left of the video's tokens, after their norm and after RoPE.
+
+        Where nothing is reduced, the tensors themselves.
+
+        Raises:
+            ValueError: tokens that do not fill the grid, a grid the stride does not fit, or another model's table.
+        """
+        shape = Shape(
+            batch=q.shape[0], heads=q.shape[1], head_width=q.shape[3], num_tokens=q.shape[2], num_text=place.num_text
+        )
+        plan = self._plan(shape, k.shape[2], place)
+        cell = plan.cell(place.block, place.step)
+        n = plan.num_tokens
+        reduced = Reduced(q=q, k=k, v=v, kept=None)
+        if self.is_on and min(cell.q, cell.kv, cell.h) < n:
+            of_q = self._kept("q", q, cell.q, place, shape)
+            of_kv = self._kept("kv", v, cell.kv, place, shape)
+            of_h = self._kept("h", k, cell.h, place, shape)
+            how = self.config.reduction
+            queries, keys = of_q or of_h, of_kv or of_h
+            reduced = Reduced(
+                q=q if queries is None else reduce_tokens(q, queries, how),
+                k=k if keys is None else reduce_tokens(k, keys, how),
+                v=v if keys is None else reduce_tokens(v, keys, how),
+                kept=queries,
+            )
+        num_q, num_k = reduced.q.shape[2], reduced.k.shape[2]
+        self.tally.calls[shape, num_q, num_k] += 1
+        self.tally.stayed[place.block, place.step] = (num_q / n, num_k / n)
+        return reduced
+
+    def _plan(self, shape: Shape, num_keys: int, place: Place) -> Plan:
+        """Made at the first call of a video, and anew where an accelerator beside this one changed the grid."""
+        n = place.grid[0] * place.grid[1] * place.grid[2]
+        if {shape.num_tokens, num_keys} != {n}:
+            raise ValueError(
+                f"{min(shape.num_tokens, num_keys)} tokens do not fill the grid {place.grid} of {n}; only one accelerator"
+                " may drop tokens inside attention, and none works on a part of the sequence (context parallelism)"
+            )
+        key = (place.grid, place.num_blocks, shape)
+        if self.plan is None or self._planned != key:
+            if self.plan is None and self.table is not None and self.table.grid != place.grid:
+                raise ValueError(
+                    f"`table` is of a token grid {self.table.grid}, this video has {place.grid}; calibrate at this size"
+                )
+            self.plan = make_plan(
+                self.config, self.table, grid=place.grid, num_blocks=place.num_blocks, num_steps=self.num_steps
+            )
+            self.prediction = predict(self.plan, shape, matched=self.config.metric != "random")
+            self._planned = key
+            self._say()
+        return self.plan
+
+    def _say(self) -> None:
+        assert self.plan is not None
+        assert self.prediction is not None
+        for clamp in self.plan.clamps:
+            LOGGER.warning(
+                "AsymRnR: a rate of %g for %s is more than the stride %s allows; %.4f holds",
+                clamp.asked,
+                clamp.feature,
+                self.config.stride,
+                clamp.given,
+            )
+        if not self.is_on:
+            LOGGER.warning(
+                "AsymRnR is off: it would save %.1f %% of the transformer's operations, less than `min_gain` %.1f %%",
+                100 * self.prediction.gain,
+                100 * self.config.min_gain,
+            )
+
+    def _kept(self, feature: Feature, tokens: Tensor, num_kept: int, place: Place, shape: Shape) -> Kept | None:
+        if num_kept == shape.num_tokens:
+            return None
+        window = place.step // self.config.window
+        key = (place.branch, place.block, feature)
+        rows = tuple(tokens.shape[:2])
+        known = self._matches.get(key)
+        if known is not None and (known.window, known.grid, known.rows, known.device) == (
+            window,
+            place.grid,
+            rows,
+            tokens.device,
+        ):
+            return known.kept
+        config = self.config
+        # without the branch: both branches of guidance get the same destinations, or their difference would flicker
+        generator = drawing(config.seed, place.block, feature, window, place.grid)
+        parts = partition(place.grid, config.stride, config.destination, generator=generator, device=tokens.device)
+        nearest = match(tokens, parts, config.metric, generator=generator)
+        kept = select(nearest, parts, num_kept)
+        self.tally.matchings[shape, len(parts.destinations)] += 1
+        self._matches[key] = _Match(window=window, grid=place.grid, rows=rows, device=tokens.device, kept=kept)
+        return kept

@@ -1,0 +1,106 @@
+"""What a video with AsymRnR saved, in numbers that JSON knows."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from fastvid_accel.asymrnr.cost import Shape, attention_flops, linear_flops, matching_flops
+from fastvid_accel.asymrnr.reducer import TokenReducer
+
+
+def report(reducer: TokenReducer) -> dict[str, Any]:
+    """Counts of what ran, not of what was planned.
+
+    Keys:
+        is_on: whether anything was reduced; `predicted_gain` is the share of the transformer's operations by the plan.
+        tokens: of the video, of the destinations among them, and the mean share of queries and keys that stayed.
+        flops: of attention without reduction, with it, and of matching, by formula; `removed` is what went, matching
+            paid for, and `removed_share` its share of the transformer, whose linear layers are estimated.
+        counted: the same three by torch's counter, on the shapes that ran.
+        matching_share: of the operations of matching in those of matching and attention.
+        heat_map: a line for each block, a digit for each step: tenths of the tokens dropped, `.` where none was.
+    """
+    plan, prediction, tally = reducer.plan, reducer.prediction, reducer.tally
+    settings = {"name": "asymrnr", "settings": reducer.config.to_json()}
+    if plan is None or prediction is None:
+        return settings | {"is_on": False, "tokens": None}
+    flops = _flops(reducer)
+    dense, attention, matching, linear = (flops[name] for name in ("dense", "attention", "matching", "linear"))
+    removed = dense - attention - matching
+    calls = tally.calls.total()
+    return settings | {
+        "model": None if reducer.table is None else reducer.table.model,
+        "is_on": reducer.is_on,
+        "predicted_gain": prediction.gain,
+        "clamped": [asdict(clamp) for clamp in plan.clamps],
+        "tokens": {
+            "video": plan.num_tokens,
+            "destinations": plan.num_destinations,
+            "query_share": sum(count * q / shape.num_tokens for (shape, q, _), count in tally.calls.items()) / calls,
+            "key_share": sum(count * k / shape.num_tokens for (shape, _, k), count in tally.calls.items()) / calls,
+        },
+        "attention_calls": calls,
+        "matchings": tally.matchings.total(),
+        "flops": flops | {"removed": removed, "removed_share": removed / (dense + linear)},
+        "counted": _counted(reducer),
+        "matching_share": matching / max(1, matching + attention),
+        "heat_map": {"q": _heat_map(reducer, 0), "kv": _heat_map(reducer, 1)},
+    }
+
+
+def _flops(reducer: TokenReducer) -> dict[str, int]:
+    total = {"dense": 0, "attention": 0, "matching": 0, "linear": 0}
+    for (shape, queries, keys), count in reducer.tally.calls.items():
+        total["dense"] += count * attention_flops(shape, shape.num_tokens, shape.num_tokens)
+        total["attention"] += count * attention_flops(shape, queries, keys)
+        total["linear"] += count * linear_flops(shape)
+    if reducer.config.metric != "random":
+        for (shape, destinations), count in reducer.tally.matchings.items():
+            total["matching"] += count * matching_flops(shape, destinations)
+    return total
+
+
+def _counted(reducer: TokenReducer) -> dict[str, int]:
+    total = {"dense": 0, "attention": 0, "matching": 0}
+    for (shape, queries, keys), count in reducer.tally.calls.items():
+        total["dense"] += count * _count_attention(shape, shape.num_tokens, shape.num_tokens)
+        total["attention"] += count * _count_attention(shape, queries, keys)
+    if reducer.config.metric != "random":
+        for (shape, destinations), count in reducer.tally.matchings.items():
+            total["matching"] += count * _count_products(shape, destinations)
+    return total | {"removed": total["dense"] - total["attention"] - total["matching"]}
+
+
+def _count_attention(shape: Shape, queries: int, keys: int) -> int:
+    q, k = (_meta(shape, tokens + shape.num_text) for tokens in (queries, keys))
+    with FlopCounterMode(display=False) as counter:
+        F.scaled_dot_product_attention(q, k, k)
+    return int(counter.get_total_flops())
+
+
+def _count_products(shape: Shape, destinations: int) -> int:
+    sources, targets = (_meta(shape, tokens) for tokens in (shape.num_tokens - destinations, destinations))
+    with FlopCounterMode(display=False) as counter:
+        torch.matmul(sources, targets.transpose(2, 3))
+    return int(counter.get_total_flops())
+
+
+def _meta(shape: Shape, tokens: int) -> torch.Tensor:
+    return torch.empty(shape.batch, shape.heads, tokens, shape.head_width, device="meta")
+
+
+def _heat_map(reducer: TokenReducer, which: int) -> list[str]:
+    assert reducer.plan is not None
+    return [
+        "".join(_digit(reducer.tally.stayed.get((block, step)), which) for step in range(reducer.num_steps))
+        for block in range(len(reducer.plan.cells))
+    ]
+
+
+def _digit(stayed: tuple[float, float] | None, which: int) -> str:
+    if stayed is None:
+        return " "
+    return "." if stayed[which] == 1 else str(int(10 * (1 - stayed[which]) + 0.5))

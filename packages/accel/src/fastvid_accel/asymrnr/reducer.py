@@ -155,7 +155,8 @@ class TokenReducer:
         if {shape.num_tokens, num_keys} != {n}:
             raise ValueError(
                 f"{min(shape.num_tokens, num_keys)} tokens do not fill the grid {place.grid} of {n}; only one"
-                " accelerator may drop tokens inside attention, and none works on a part of the sequence (context parallelism)"
+                " accelerator may drop tokens inside attention, and none works on a part of the sequence"
+                " (context parallelism)"
             )
         key = (place.grid, place.num_blocks, shape)
         if self.plan is None or self._planned != key:

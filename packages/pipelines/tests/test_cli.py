@@ -116,6 +116,32 @@ def test_an_accelerator_is_found_by_name(generate: Run, monkeypatch: pytest.Monk
     assert accelerator["report"]["calls"] > 0
 
 
+def test_several_accelerators_are_composed_in_their_order(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+    made: list[FakeAccelerator] = []
+
+    def build() -> FakeAccelerator:
+        made.append(FakeAccelerator())
+        return made[-1]
+
+    def compose(*accelerators: FakeAccelerator) -> FakeAccelerator:
+        assert list(accelerators) == made
+        return accelerators[0]
+
+    def find(group: str, name: str) -> Callable[..., FakeAccelerator]:
+        asked.append((group, name))
+        return compose if name == "compose" else build
+
+    monkeypatch.setattr(cli.discovery, "find", find)
+    outcome = generate("--accelerate", "one, two", "--json")
+    assert outcome.code == 0
+    assert asked == [
+        ("fastvid.accelerator", "one"),
+        ("fastvid.accelerator", "two"),
+        ("fastvid.accelerator_composition", "compose"),
+    ]
+
+
 BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [
     (
         ("--height", 0),
@@ -136,6 +162,7 @@ BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [
     (("--shift", -1), "`--shift` is -1"),
     (("--solver", "heun"), "`--solver` is 'heun'; expected one of euler, dpmsolver++, unipc"),
     (("--seed", -1), "`--seed` is -1"),
+    (("--accelerate", ",none"), "`--accelerate` is ''; installed: "),
     (("--accelerate", "warp"), "`--accelerate` is 'warp'; installed: "),
     (("--device", "tpu7"), "`--device` is 'tpu7', which cannot be used here; available: cpu"),
     (("--device", "meta"), "`--device` is 'meta'"),

@@ -45,7 +45,9 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
         str | None, typer.Option(help="Folder or hub repository of a diffusers pipeline that makes the photo.")
     ] = None,
     model: Model = None,
-    accelerate: Annotated[str | None, typer.Option(help="Name of an installed accelerator.")] = None,
+    accelerate: Annotated[
+        str | None, typer.Option(help="Names of installed accelerators, in order: asymrnr,vgdfr.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
     negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,

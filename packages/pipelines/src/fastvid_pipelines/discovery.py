@@ -11,6 +11,7 @@ UPSAMPLERS = "fastvid.upsampler"
 TRANSFORMER_COSTS = "fastvid.transformer_cost"
 AUTOENCODER_COSTS = "fastvid.autoencoder_cost"
 ACCELERATORS = "fastvid.accelerator"
+COMPOSITIONS = "fastvid.accelerator_composition"
 COMMANDS = "fastvid.command"
 CONVERSIONS = "fastvid.conversion"
 
@@ -21,6 +22,7 @@ BRINGS = {
     TRANSFORMER_COSTS: "fastvid-dit",
     AUTOENCODER_COSTS: "fastvid-vae",
     ACCELERATORS: "fastvid-accel",
+    COMPOSITIONS: "fastvid-accel",
     COMMANDS: "fastvid-export",
     CONVERSIONS: "fastvid-vae fastvid-dit",
 }

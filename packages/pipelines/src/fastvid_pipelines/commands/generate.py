@@ -18,7 +18,7 @@ from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.content_frame_to_video import ReducioPipeline
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
-from fastvid_pipelines.interfaces import TextToImage
+from fastvid_pipelines.interfaces import Accelerator, TextToImage
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.pipeline_folder import FSVIDEO, fsvideo_defaults
@@ -86,8 +86,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         check_count("seed", options.seed, 0, LARGEST_SEED)
         photo = _photo(options)
         torch_device, torch_dtype = usable_device(options.device), parse_dtype(options.dtype)
-        name = options.accelerate
-        accelerator = None if name is None else discovery.find(discovery.ACCELERATORS, name)()
+        accelerator = None if options.accelerate is None else _accelerator(options.accelerate)
         model = embedded_model() if options.model is None else options.model
         folder = pipeline_folder.find(model, revision=None, local_files_only=False)
     full_request = _completed(request, folder)
@@ -141,6 +140,15 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         }
         sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def _accelerator(names: str) -> Accelerator:
+    """The accelerators of these names at their own settings, as one."""
+    built: list[Accelerator] = [discovery.find(discovery.ACCELERATORS, name.strip())() for name in names.split(",")]
+    if len(built) == 1:
+        return built[0]
+    composed: Accelerator = discovery.find(discovery.COMPOSITIONS, "compose")(*built)
+    return composed
 
 
 def _photo(options: Options) -> Image.Image | None:

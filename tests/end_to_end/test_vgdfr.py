@@ -1,0 +1,98 @@
+"""VGDFR on the model that comes with fastvid-pipelines."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fastvid_accel import VGDFR, AsymRnR, VGDFRConfig, compose
+from fastvid_pipelines import FSVideoPipeline, TensorClip
+
+PHOTO = Path(__file__).parents[2] / "examples" / "assets" / "meadow.jpg"
+SCRIPT = Path(sys.executable).with_name("fastvid-cli")
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def pipe() -> FSVideoPipeline:
+    return FSVideoPipeline.default()
+
+
+def run(pipe: FSVideoPipeline, prompt: str, num_frames: int, accelerator: object) -> TensorClip:
+    return pipe(
+        image=PHOTO,
+        prompt=prompt,
+        num_frames=num_frames,
+        num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(0),
+        output_type="pt",
+        accelerator=accelerator,  # type: ignore[arg-type]
+    )
+
+
+def test_at_threshold_one_it_is_the_same_to_the_bit(pipe: FSVideoPipeline) -> None:
+    none = run(pipe, "the camera pans left", 17, None)
+    ours = run(pipe, "the camera pans left", 17, VGDFR(VGDFRConfig(threshold=1.0)))
+    assert torch.equal(ours.frames, none.frames)
+    assert ours.acceleration["merges"] == []
+
+
+def test_stillness_merges_the_most_and_haste_the_least(pipe: FSVideoPipeline) -> None:
+    prompts = ("the camera holds still", "the camera slowly pans left", "the camera quickly pans left")
+    left = []
+    for prompt in prompts:
+        clip = run(pipe, prompt, 33, VGDFR())
+        assert clip.frames.shape[2] == 33
+        assert clip.latent_frames == (len(clip.acceleration["kept_latents"]),) * STEPS  # the first step comes before
+        left.append(clip.latent_frames[-1])
+    assert left == sorted(left)
+    assert left[0] == 5  # all that can go
+    assert left[-1] > left[0]
+
+
+@pytest.mark.parametrize("positions", ["local", "global", (0, 2)])
+def test_a_video_that_holds_still_is_hardly_changed(pipe: FSVideoPipeline, positions: object) -> None:
+    config = VGDFRConfig(positions=positions)  # type: ignore[arg-type]
+    none = run(pipe, "the camera holds still", 17, None)
+    ours = run(pipe, "the camera holds still", 17, VGDFR(config))
+    assert ours.latent_frames == (4, 4, 4, 4)
+    assert (ours.frames - none.frames).square().mean() < 4 * 10**-3  # 30 dB
+
+
+def test_sizes_that_are_no_multiple_keep_their_frames(pipe: FSVideoPipeline) -> None:
+    clip = pipe(
+        image=PHOTO,
+        prompt="the camera holds still",
+        num_frames=19,
+        height=100,
+        width=72,
+        num_inference_steps=2,
+        accelerator=VGDFR(),
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert clip.frames.shape == (19, 100, 72, 3)
+    assert clip.latent_frames == (3, 3)
+
+
+def test_with_fewer_tokens_inside_attention_as_well(pipe: FSVideoPipeline) -> None:
+    both = run(pipe, "the camera holds still", 33, compose(AsymRnR(), VGDFR()))
+    assert both.frames.shape[2] == 33
+    assert both.latent_frames == (5, 5, 5, 5)
+    assert torch.isfinite(both.frames).all()
+    again = run(pipe, "the camera holds still", 33, compose(AsymRnR(), VGDFR()))
+    assert torch.equal(both.frames, again.frames)
+
+
+def test_the_sidecar_holds_what_was_merged(tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    flags = ["--prompt", "the camera holds still", "--steps", "2", "--accelerate", "vgdfr", "--output", str(output)]
+    command = [str(SCRIPT), "generate", str(PHOTO), *flags]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    record = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))["accelerator"]
+    assert record["name"] == "vgdfr"
+    assert record["latent_frames"] == [4, 4]
+    assert record["report"]["kept_latents"] == [0, 1, 3, 4]
+    assert np.all(np.array(record["report"]["similarity"]) > 0.75)

@@ -67,6 +67,7 @@ class VGDFRSession:
 
     Attributes:
         record: what was merged and why; None before step k.
+        num_blocks: of the transformer, as its attention calls tell.
     """
 
     def __init__(
@@ -78,13 +79,13 @@ class VGDFRSession:
         codec: VideoCodec,
     ) -> None:
         self.record: MergeRecord | None = None
-        self._config = config
+        self.config = config
         self._interpolate = interpolate
         self._start_step = start_step
         self._attention = attention
         self._codec = codec
         self._noise: Tensor | None = None
-        self._num_blocks = 0
+        self.num_blocks = 0
 
     def begin_step(self, step: Step, /) -> None:
         """Nothing to prepare."""
@@ -98,7 +99,7 @@ class VGDFRSession:
         /,
     ) -> Float[Tensor, "b heads n e"]:
         """The attention given at the start, over all tokens there are."""
-        self._num_blocks = site.num_blocks
+        self.num_blocks = site.num_blocks
         return self._attention(q, k, v, site)
 
     def end_step(
@@ -128,7 +129,7 @@ class VGDFRSession:
         noise, self._noise = self._noise, None
         frames = self._codec.decode(denoised)
         similarity = frame_similarity(frames)
-        rate = _frame_rate(candidates(similarity, self._codec.temporal_stride), self._config)
+        rate = _frame_rate(candidates(similarity, self._codec.temporal_stride), self.config)
         self.record = MergeRecord(rate=rate, similarity=similarity.near[0], start_step=self._start_step)
         if not rate.merges:
             return latents, positions
@@ -150,14 +151,14 @@ class VGDFRSession:
     def _positions(self, positions: Tensor, kept: list[int]) -> Tensor:
         """Of the latents that stay: counted anew, where they were, or either by block (DyRoPE, section 3.3)."""
         local, far = positions[:, : len(kept)], positions[:, kept]
-        chosen = self._config.positions
+        chosen = self.config.positions
         if isinstance(chosen, str):
             return local if chosen == "local" else far
-        if max(chosen, default=0) >= self._num_blocks:
+        if max(chosen, default=0) >= self.num_blocks:
             raise ValueError(
-                f"`positions` names block {max(chosen)}; the transformer has {self._num_blocks}, counted from 0"
+                f"`positions` names block {max(chosen)}; the transformer has {self.num_blocks}, counted from 0"
             )
-        return torch.stack([far if block in chosen else local for block in range(self._num_blocks)])
+        return torch.stack([far if block in chosen else local for block in range(self.num_blocks)])
 
 
 def initial_noise(

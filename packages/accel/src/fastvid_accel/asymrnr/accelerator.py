@@ -1,8 +1,11 @@
 """AsymRnR around the denoising loop."""
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast, final
+from pathlib import Path
+from typing import Any, Self, cast, final
 
 import torch
 from jaxtyping import Float
@@ -14,6 +17,8 @@ from fastvid_accel.asymrnr.report import report
 from fastvid_accel.asymrnr.similarity import FEATURES, SimilarityTable
 from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step
 from fastvid_accel.no_acceleration import check_num_steps, full_attention
+
+FORMAT = "fastvid-asymrnr/1"
 
 
 @final
@@ -48,6 +53,51 @@ class AsymRnR:
         for feature in FEATURES:
             if getattr(config, feature) and table.of(feature) is None:
                 raise ValueError(f"`config` has rates for `{feature}`, which `table` does not hold; calibrate it")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write settings and table as one JSON file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        table = None if self.table is None else self.table.to_json()
+        facts = {"format": FORMAT, "settings": self.config.to_json(), "table": table}
+        Path(path).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, model: str | None = None) -> Self:
+        """Read what `save` or calibration wrote.
+
+        Args:
+            model: the name of the model at hand; a table of another one is refused. None: the caller knows.
+        Raises:
+            ValueError: no such file, another format, settings that are out of range, or a table of another model.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise ValueError(
+                f"`settings` is {str(path)!r}, which is no file; expected what `fastvid-cli calibrate` wrote"
+            )
+        return cls.parse(file.read_text(encoding="utf-8"), str(path), model=model)
+
+    @classmethod
+    def parse(cls, text: str, name: str, *, model: str | None = None) -> Self:
+        """The same from the text of a file; `name` is for messages."""
+        try:
+            facts = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"`settings` {name!r} is no JSON: {error}") from error
+        if not isinstance(facts, dict) or facts.keys() != {"format", "settings", "table"} or facts["format"] != FORMAT:
+            raise ValueError(
+                f"`settings` {name!r} is not of the format {FORMAT!r}; write it with `fastvid-cli calibrate`"
+            )
+        table = None if facts["table"] is None else SimilarityTable.from_json(facts["table"])
+        if table is not None and model is not None and table.model != model:
+            raise ValueError(
+                f"`settings` {name!r} were calibrated for the model {table.model!r}, this one is {model!r};"
+                " calibrate this one"
+            )
+        return cls(AsymRnRConfig.from_json(facts["settings"]), table)
 
     def start(self, *, num_steps: int, attention: AttentionOp = full_attention) -> "AsymRnRSession":
         """Begin a video.

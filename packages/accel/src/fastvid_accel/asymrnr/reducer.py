@@ -154,8 +154,9 @@ class TokenReducer:
         n = place.grid[0] * place.grid[1] * place.grid[2]
         if {shape.num_tokens, num_keys} != {n}:
             raise ValueError(
-                f"{min(shape.num_tokens, num_keys)} tokens do not fill the grid {place.grid} of {n}; only one accelerator may drop"
-                " tokens inside attention, and none works on a part of the sequence (context parallelism)"
+                f"{min(shape.num_tokens, num_keys)} tokens do not fill the grid {place.grid} of {n}; only one"
+                " accelerator may drop tokens inside attention, and none works on a part of the sequence, as context"
+                " parallelism leaves"
             )
         key = (place.grid, place.num_blocks, shape)
         if self.plan is None or self._planned != key:
@@ -166,7 +167,7 @@ class TokenReducer:
             self.plan = make_plan(
                 self.config, self.table, grid=place.grid, num_blocks=place.num_blocks, num_steps=self.num_steps
             )
-            self.prediction = predict(self.plan, shape, matched=self.config.metric != "random")
+            self.prediction = predict(self.plan, shape, metric=self.config.metric)
             self._planned = key
             self._say()
         return self.plan

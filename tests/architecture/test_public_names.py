@@ -40,7 +40,15 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "grid_positions",
         "sdpa",
     ],
-    "fastvid_accel": ["AsymRnR", "AsymRnRConfig", "Composition", "NoAcceleration", "SimilarityTable", "compose"],
+    "fastvid_accel": [
+        "AsymRnR",
+        "AsymRnRConfig",
+        "Calibrator",
+        "Composition",
+        "NoAcceleration",
+        "SimilarityTable",
+        "compose",
+    ],
     "fastvid_pipelines": [
         "OPEN_CLIP_VIT_H_14",
         "REDUCIO_SAMPLING",

@@ -11,6 +11,8 @@ UPSAMPLERS = "fastvid.upsampler"
 TRANSFORMER_COSTS = "fastvid.transformer_cost"
 AUTOENCODER_COSTS = "fastvid.autoencoder_cost"
 ACCELERATORS = "fastvid.accelerator"
+ACCELERATOR_SETTINGS = "fastvid.accelerator_settings"
+CALIBRATORS = "fastvid.calibrator"
 COMMANDS = "fastvid.command"
 CONVERSIONS = "fastvid.conversion"
 
@@ -21,6 +23,8 @@ BRINGS = {
     TRANSFORMER_COSTS: "fastvid-dit",
     AUTOENCODER_COSTS: "fastvid-vae",
     ACCELERATORS: "fastvid-accel",
+    ACCELERATOR_SETTINGS: "fastvid-accel",
+    CALIBRATORS: "fastvid-accel",
     COMMANDS: "fastvid-export",
     CONVERSIONS: "fastvid-vae fastvid-dit",
 }

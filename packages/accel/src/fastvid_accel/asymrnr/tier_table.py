@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastvid_accel.asymrnr.config import Metric
 from fastvid_accel.asymrnr.partition import Grid
 from fastvid_accel.asymrnr.similarity import Similarities, SimilarityTable
 
@@ -23,7 +24,7 @@ def read_tiers(
     model: str,
     grid: Grid,
     stride: Grid,
-    metric: str,
+    metric: Metric,
     window: int,
 ) -> SimilarityTable:
     """A safetensors file of int64 tensors `(blocks, steps)` named q, v, h, with values from 0 to levels - 1.

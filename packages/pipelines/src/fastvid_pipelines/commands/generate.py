@@ -18,7 +18,7 @@ from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.content_frame_to_video import ReducioPipeline
 from fastvid_pipelines.embedded import embedded_model
 from fastvid_pipelines.image_to_video import FSVideoPipeline
-from fastvid_pipelines.interfaces import TextToImage
+from fastvid_pipelines.interfaces import Accelerator, TextToImage
 from fastvid_pipelines.outputs import staged
 from fastvid_pipelines.photo_io import contact_sheet, load_photo
 from fastvid_pipelines.pipeline_folder import FSVIDEO, fsvideo_defaults
@@ -42,6 +42,8 @@ FLAGS = {
     "output": "--output",
     "path_or_repo_id": "--model",
     "accelerator": "--accelerate",
+    "settings": "--accelerate-settings",
+    "accelerator_settings": "--accelerate, with --accelerate-settings,",
     "seed": "--seed",
     "negative_prompt": "--negative-prompt",
     "num_frames": "--num-frames",
@@ -69,6 +71,7 @@ class Options:
     seed: int
     model: str | None
     accelerate: str | None
+    accelerate_settings: Path | None
     device: str
     dtype: str
 
@@ -86,10 +89,10 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         check_count("seed", options.seed, 0, LARGEST_SEED)
         photo = _photo(options)
         torch_device, torch_dtype = usable_device(options.device), parse_dtype(options.dtype)
-        name = options.accelerate
-        accelerator = None if name is None else discovery.find(discovery.ACCELERATORS, name)()
         model = embedded_model() if options.model is None else options.model
         folder = pipeline_folder.find(model, revision=None, local_files_only=False)
+        fingerprint = provenance.model_fingerprint(folder)
+        accelerator = _accelerator(options, fingerprint)
     full_request = _completed(request, folder)
     with named_as_typed(FLAGS):
         text_to_image = _text_to_image(options, torch_dtype, torch_device)
@@ -123,9 +126,10 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
             "image": _image_record(options.image, photo),
             "text_to_image": _maker_record(options.text_to_image),
             "request": _flat(options, full_request),
-            "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": options.model or "embedded", "fingerprint": fingerprint},
             "accelerator": {
                 "name": options.accelerate,
+                "settings": None if options.accelerate_settings is None else str(options.accelerate_settings),
                 "latent_frames": list(clip.latent_frames),
                 "report": clip.acceleration,
             },
@@ -141,6 +145,17 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         }
         sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def _accelerator(options: Options, fingerprint: str) -> Accelerator | None:
+    """The one that was named, with the settings of a file where there is one, which knows its model."""
+    name, settings = options.accelerate, options.accelerate_settings
+    if settings is None:
+        return None if name is None else discovery.find(discovery.ACCELERATORS, name)()
+    if name is None:
+        raise ValueError(f"`settings` is {str(settings)!r}, which has no effect without `accelerator`; name one")
+    loaded: Accelerator = discovery.find(discovery.ACCELERATOR_SETTINGS, name)(settings, model=fingerprint)
+    return loaded
 
 
 def _photo(options: Options) -> Image.Image | None:
@@ -232,6 +247,7 @@ def _repeat(options: Options, request: GenerationRequest | ReducioRequest, refin
         "output": options.output,
         "path_or_repo_id": options.model,
         "accelerator": options.accelerate,
+        "settings": options.accelerate_settings,
         "seed": options.seed,
         "negative_prompt": request.negative_prompt or None,
         **asdict(request.sampling),

@@ -44,6 +44,7 @@ PUBLIC_NAMES: dict[str, list[str]] = {
         "VGDFR",
         "AsymRnR",
         "AsymRnRConfig",
+        "Calibrator",
         "Composition",
         "NoAcceleration",
         "SimilarityTable",

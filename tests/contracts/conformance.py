@@ -7,6 +7,7 @@ import fastvid_dit.conversion.wan_layouts as wan
 import fastvid_dit.cost as fastvid_dit_cost
 import fastvid_export.interfaces as export
 import fastvid_pipelines
+import fastvid_pipelines.commands.calibrate as calibrating
 import fastvid_pipelines.commands.convert as converting
 import fastvid_pipelines.commands.plan as planning
 import fastvid_pipelines.interfaces as pipelines
@@ -39,6 +40,7 @@ refiner: pipelines.RefinerTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 none: pipelines.Accelerator = fastvid_accel.NoAcceleration()
 fewer_frames: pipelines.Accelerator = fastvid_accel.VGDFR()
 asymrnr: pipelines.Accelerator = fastvid_accel.AsymRnR()
+calibrator: calibrating.Calibrator = fastvid_accel.Calibrator()
 several: pipelines.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
 
 # costs, for the plan

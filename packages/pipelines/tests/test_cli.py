@@ -72,7 +72,7 @@ def test_the_sidecar_holds_what_is_needed_to_repeat_the_run(generate: Run, tmp_p
     assert list(sidecar["seconds"]) == stages
     assert sidecar["seconds"]["total"] >= sum(sidecar["seconds"][stage] for stage in stages[:-1])
     assert sidecar["peak_memory_bytes"]["host"] > 10**7
-    assert sidecar["accelerator"] == {"name": None, "latent_frames": [2, 2], "report": {}}
+    assert sidecar["accelerator"] == {"name": None, "settings": None, "latent_frames": [2, 2], "report": {}}
     assert sidecar["environment"]["torch"] == torch.__version__
 
 
@@ -140,6 +140,28 @@ def test_several_accelerators_are_composed_in_their_order(generate: Run, monkeyp
         ("fastvid.accelerator", "two"),
         ("fastvid.accelerator_composition", "compose"),
     ]
+
+
+def test_settings_of_an_accelerator_are_read_for_the_model_at_hand(
+    generate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def load(path: Path, *, model: str) -> FakeAccelerator:
+        asked.append((path, model))
+        return FakeAccelerator()
+
+    monkeypatch.setattr(cli.discovery, "find", lambda group, name: load)
+    sidecar = json.loads(generate("--accelerate", "fake", "--accelerate-settings", "mine.json", "--json").out)
+    assert asked == [(Path("mine.json"), sidecar["model"]["fingerprint"])]
+    assert sidecar["accelerator"]["settings"] == "mine.json"
+    assert "--accelerate fake --accelerate-settings mine.json" in sidecar["command"]
+
+
+def test_settings_without_an_accelerator_are_refused(generate: Run) -> None:
+    outcome = generate("--accelerate-settings", "mine.json")
+    assert outcome.code == 2
+    assert "`--accelerate-settings` is 'mine.json', which has no effect without `--accelerate`" in outcome.err
 
 
 BAD_FLAGS: list[tuple[tuple[object, ...], str]] = [

@@ -1,6 +1,7 @@
 """fastvid-accel: training-free acceleration of video diffusion transformers, from outside the model."""
 
 from fastvid_accel.asymrnr.accelerator import AsymRnR
+from fastvid_accel.asymrnr.calibration import Calibrator
 from fastvid_accel.asymrnr.config import AsymRnRConfig
 from fastvid_accel.asymrnr.similarity import SimilarityTable
 from fastvid_accel.compose import Composition, compose
@@ -12,6 +13,7 @@ __all__ = [
     "VGDFR",
     "AsymRnR",
     "AsymRnRConfig",
+    "Calibrator",
     "Composition",
     "NoAcceleration",
     "SimilarityTable",

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from fastvid_accel import AsymRnR, AsymRnRConfig, NoAcceleration, SimilarityTable, compose
 from fastvid_accel.asymrnr import reducer as reducing
-from fastvid_accel.asymrnr.accelerator import AsymRnRSession
 from fastvid_accel.asymrnr.config import Metric, Reduction
+from fastvid_accel.asymrnr.session import ReducingSession
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -41,7 +41,7 @@ def qkv(seed: int = 0, b: int = 2, n: int = N) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def run(session: AsymRnRSession, num_steps: int, num_blocks: int = 2, **inputs: Any) -> list[Tensor]:
+def run(session: ReducingSession, num_steps: int, num_blocks: int = 2, **inputs: Any) -> list[Tensor]:
     """Each output of each block at each step; features drift slowly from step to step."""
     outputs = []
     for step in steps(num_steps):

@@ -17,7 +17,7 @@ import typer
 from fastvid_pipelines import discovery
 from fastvid_pipelines.exit_codes import MISSING_DEPENDENCY, TERMINATED, exit_codes
 
-OWN_VERBS = ("generate", "refine", "reconstruct", "convert", "plan", "doctor")
+OWN_VERBS = ("generate", "refine", "reconstruct", "convert", "calibrate", "plan", "doctor")
 
 app = typer.Typer(
     name="fastvid-cli",
@@ -48,6 +48,9 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
     accelerate: Annotated[
         str | None, typer.Option(help="Names of installed accelerators, in order: asymrnr,vgdfr.")
     ] = None,
+    accelerate_settings: Annotated[
+        Path | None, typer.Option(help="Its settings for this model, as fastvid-cli calibrate writes them.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
     negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
@@ -77,6 +80,7 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
             seed=seed,
             model=model,
             accelerate=accelerate,
+            accelerate_settings=accelerate_settings,
             device=device,
             dtype=dtype,
         )
@@ -193,6 +197,54 @@ def convert(  # noqa: PLR0913, PLR0917  # one parameter a flag
         )
         origin = f"{result['source']}, revision {result['revision']}, licence {result['licence']}"
         _print(result, as_json, f"{result['output']}: {result['to']} from {result['from']}; {origin}")
+
+
+@app.command()
+def calibrate(  # noqa: PLR0913, PLR0917  # one parameter a flag
+    image: Annotated[Path, typer.Argument(help="Any photo.")],
+    prompt: Annotated[str, typer.Option(help="Anything that the model can do.")],
+    output: Annotated[Path, typer.Option(help="The file of settings to write, for generate --accelerate-settings.")],
+    accelerator: Annotated[str, typer.Option(help="Which accelerator to calibrate.")] = "asymrnr",
+    model: Model = None,
+    saving: Annotated[float, typer.Option(help="Share of the transformer's operations to save.")] = 0.05,
+    q_rate: Annotated[float, typer.Option(help="Share of queries to drop where any are dropped.")] = 0.5,
+    kv_rate: Annotated[float, typer.Option(help="Share of keys and values to drop where any are dropped.")] = 0.3,
+    stride: Annotated[tuple[int, int, int], typer.Option(help="Frames, rows and columns of a cell.")] = (2, 2, 2),
+    window: Annotated[int, typer.Option(help="Steps that one matching serves.")] = 5,
+    num_frames: Annotated[int | None, typer.Option(help="Frames of the videos to come.")] = None,
+    height: Annotated[int | None, typer.Option(help="Their height in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Their width in pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same settings.")] = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Measure a model on one video, and write settings of an accelerator that save as much as asked for."""
+    with exit_codes(as_json):
+        from fastvid_pipelines.commands.calibrate import Options
+        from fastvid_pipelines.commands.calibrate import calibrate as run
+
+        options = Options(
+            accelerator=accelerator,
+            output=output,
+            model=model,
+            saving=saving,
+            q_rate=q_rate,
+            kv_rate=kv_rate,
+            stride=stride,
+            window=window,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        )
+        size = {"num_frames": num_frames, "height": height, "width": width, "num_inference_steps": steps}
+        result = run(options, image, {"prompt": prompt, **size})
+        _print(
+            result,
+            as_json,
+            f"{result['output']}: settings of {accelerator} for this model; to use them:\n{result['use']}",
+        )
 
 
 @app.command()

@@ -12,6 +12,8 @@ TRANSFORMER_COSTS = "fastvid.transformer_cost"
 AUTOENCODER_COSTS = "fastvid.autoencoder_cost"
 ACCELERATORS = "fastvid.accelerator"
 COMPOSITIONS = "fastvid.accelerator_composition"
+ACCELERATOR_SETTINGS = "fastvid.accelerator_settings"
+CALIBRATORS = "fastvid.calibrator"
 COMMANDS = "fastvid.command"
 CONVERSIONS = "fastvid.conversion"
 
@@ -23,6 +25,8 @@ BRINGS = {
     AUTOENCODER_COSTS: "fastvid-vae",
     ACCELERATORS: "fastvid-accel",
     COMPOSITIONS: "fastvid-accel",
+    ACCELERATOR_SETTINGS: "fastvid-accel",
+    CALIBRATORS: "fastvid-accel",
     COMMANDS: "fastvid-export",
     CONVERSIONS: "fastvid-vae fastvid-dit",
 }

@@ -1,8 +1,8 @@
 """The state of AsymRnR in one video: which tokens stand for which, and for how long."""
 
 import logging
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,53 +12,13 @@ from fastvid_accel.asymrnr.config import AsymRnRConfig
 from fastvid_accel.asymrnr.cost import Shape
 from fastvid_accel.asymrnr.matching import match
 from fastvid_accel.asymrnr.partition import Grid, drawing, partition
-from fastvid_accel.asymrnr.reduction import Kept, reduce_tokens, restore_tokens, select
+from fastvid_accel.asymrnr.place import Place, Reduced
+from fastvid_accel.asymrnr.reduction import Kept, reduce_tokens, select
+from fastvid_accel.asymrnr.report import Tally, report
 from fastvid_accel.asymrnr.schedule import Plan, Prediction, make_plan, predict
 from fastvid_accel.asymrnr.similarity import Feature, SimilarityTable
 
 LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where and when an attention call happens.
-
-    Attributes:
-        branch: of guidance, where its branches are calls of their own; one name where they share a batch.
-        block, num_blocks, grid: as in `AttentionSite`.
-        step: of the sampler, from 0.
-        num_text: tokens that attend along with those of the video.
-    """
-
-    branch: str
-    block: int
-    num_blocks: int
-    step: int
-    grid: Grid
-    num_text: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reduced:
-    """Tokens to attend with, and the way back for what comes out."""
-
-    q: Float[Tensor, "b heads nq e"]
-    k: Float[Tensor, "b heads m e"]
-    v: Float[Tensor, "b heads m e"]
-    kept: Kept | None
-
-    def restore(self, attended: Float[Tensor, "b heads nq e"]) -> Float[Tensor, "b heads n e"]:
-        """One row for each query there was."""
-        return attended if self.kept is None else restore_tokens(attended, self.kept)
-
-
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """What was done: calls by their shape, matchings by theirs, and tokens that stayed by block and step."""
-
-    calls: Counter[tuple[Shape, int, int]] = field(default_factory=Counter)
-    matchings: Counter[tuple[Shape, int]] = field(default_factory=Counter)
-    stayed: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +63,7 @@ class TokenReducer:
         self._matches.clear()
         self._step = 0
 
-    def begin_step(self, step: int) -> None:
+    def begin_step(self, step: int, /) -> None:
         """A step before the last one means another video: the loop of the old one may have ended in an error."""
         if step < self._step:
             self.reset()
@@ -117,6 +77,7 @@ class TokenReducer:
         k: Float[Tensor, "b heads n e"],
         v: Float[Tensor, "b heads n e"],
         place: Place,
+        /,
     ) -> Reduced:
         """What is left of the video's tokens, after their norm and after RoPE.
 
@@ -149,14 +110,22 @@ class TokenReducer:
         self.tally.stayed[place.block, place.step] = (num_q / n, num_k / n)
         return reduced
 
+    def report(self) -> dict[str, Any]:
+        """What was reduced and saved; see `fastvid_accel.asymrnr.report`."""
+        head: dict[str, Any] = {"name": "asymrnr", "settings": self.config.to_json()}
+        if self.plan is None or self.prediction is None:
+            return head | {"is_on": False, "tokens": None}
+        head |= {"model": None if self.table is None else self.table.model, "is_on": self.is_on}
+        return head | report(self.plan, self.prediction, self.tally, self.config.metric)
+
     def _plan(self, shape: Shape, num_keys: int, place: Place) -> Plan:
         """Made at the first call of a video, and anew where an accelerator beside this one changed the grid."""
         n = place.grid[0] * place.grid[1] * place.grid[2]
         if {shape.num_tokens, num_keys} != {n}:
             raise ValueError(
                 f"{min(shape.num_tokens, num_keys)} tokens do not fill the grid {place.grid} of {n}; only one"
-                " accelerator may drop tokens inside attention, and none works on a part of the sequence"
-                " (context parallelism)"
+                " accelerator may drop tokens inside attention, and none works on a part of the sequence, as context"
+                " parallelism leaves"
             )
         key = (place.grid, place.num_blocks, shape)
         if self.plan is None or self._planned != key:
@@ -167,7 +136,7 @@ class TokenReducer:
             self.plan = make_plan(
                 self.config, self.table, grid=place.grid, num_blocks=place.num_blocks, num_steps=self.num_steps
             )
-            self.prediction = predict(self.plan, shape, matched=self.config.metric != "random")
+            self.prediction = predict(self.plan, shape, metric=self.config.metric)
             self._planned = key
             self._say()
         return self.plan

@@ -1,21 +1,33 @@
 """What a video with AsymRnR saved, in numbers that JSON knows."""
 
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from fastvid_accel.asymrnr.config import Metric
 from fastvid_accel.asymrnr.cost import Shape, attention_flops, linear_flops, matching_flops
-from fastvid_accel.asymrnr.reducer import TokenReducer
+from fastvid_accel.asymrnr.schedule import Plan, Prediction
 
 
-def report(reducer: TokenReducer) -> dict[str, Any]:
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What was done: calls by their shape, matchings by theirs, and tokens that stayed by block and step."""
+
+    calls: Counter[tuple[Shape, int, int]] = field(default_factory=Counter)
+    matchings: Counter[tuple[Shape, int]] = field(default_factory=Counter)
+    stayed: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+
+
+def report(plan: Plan, prediction: Prediction, tally: Tally, metric: Metric) -> dict[str, Any]:
     """Counts of what ran, not of what was planned.
 
     Keys:
-        is_on: whether anything was reduced; `predicted_gain` is the share of the transformer's operations by the plan.
+        predicted_gain: share of the transformer's operations that the plan saves.
+        clamped: rates that the cells of the grid do not allow.
         tokens: of the video, of the destinations among them, and the mean share of queries and keys that stayed.
         flops: of attention without reduction, with it, and of matching, by formula; `removed` is what went, matching
             paid for, and `removed_share` its share of the transformer, whose linear layers are estimated.
@@ -23,17 +35,11 @@ def report(reducer: TokenReducer) -> dict[str, Any]:
         matching_share: of the operations of matching in those of matching and attention.
         heat_map: a line for each block, a digit for each step: tenths of the tokens dropped, `.` where none was.
     """
-    plan, prediction, tally = reducer.plan, reducer.prediction, reducer.tally
-    settings = {"name": "asymrnr", "settings": reducer.config.to_json()}
-    if plan is None or prediction is None:
-        return settings | {"is_on": False, "tokens": None}
-    flops = _flops(reducer)
+    flops = _flops(tally, metric)
     dense, attention, matching, linear = (flops[name] for name in ("dense", "attention", "matching", "linear"))
     removed = dense - attention - matching
     calls = tally.calls.total()
-    return settings | {
-        "model": None if reducer.table is None else reducer.table.model,
-        "is_on": reducer.is_on,
+    return {
         "predicted_gain": prediction.gain,
         "clamped": [asdict(clamp) for clamp in plan.clamps],
         "tokens": {
@@ -45,31 +51,31 @@ def report(reducer: TokenReducer) -> dict[str, Any]:
         "attention_calls": calls,
         "matchings": tally.matchings.total(),
         "flops": flops | {"removed": removed, "removed_share": removed / (dense + linear)},
-        "counted": _counted(reducer),
+        "counted": _counted(tally, metric),
         "matching_share": matching / max(1, matching + attention),
-        "heat_map": {"q": _heat_map(reducer, 0), "kv": _heat_map(reducer, 1)},
+        "heat_map": {"q": _heat_map(plan, tally, 0), "kv": _heat_map(plan, tally, 1)},
     }
 
 
-def _flops(reducer: TokenReducer) -> dict[str, int]:
+def _flops(tally: Tally, metric: Metric) -> dict[str, int]:
     total = {"dense": 0, "attention": 0, "matching": 0, "linear": 0}
-    for (shape, queries, keys), count in reducer.tally.calls.items():
+    for (shape, queries, keys), count in tally.calls.items():
         total["dense"] += count * attention_flops(shape, shape.num_tokens, shape.num_tokens)
         total["attention"] += count * attention_flops(shape, queries, keys)
         total["linear"] += count * linear_flops(shape)
-    if reducer.config.metric != "random":
-        for (shape, destinations), count in reducer.tally.matchings.items():
+    if metric != "random":
+        for (shape, destinations), count in tally.matchings.items():
             total["matching"] += count * matching_flops(shape, destinations)
     return total
 
 
-def _counted(reducer: TokenReducer) -> dict[str, int]:
+def _counted(tally: Tally, metric: Metric) -> dict[str, int]:
     total = {"dense": 0, "attention": 0, "matching": 0}
-    for (shape, queries, keys), count in reducer.tally.calls.items():
+    for (shape, queries, keys), count in tally.calls.items():
         total["dense"] += count * _count_attention(shape, shape.num_tokens, shape.num_tokens)
         total["attention"] += count * _count_attention(shape, queries, keys)
-    if reducer.config.metric != "random":
-        for (shape, destinations), count in reducer.tally.matchings.items():
+    if metric != "random":
+        for (shape, destinations), count in tally.matchings.items():
             total["matching"] += count * _count_products(shape, destinations)
     return total | {"removed": total["dense"] - total["attention"] - total["matching"]}
 
@@ -92,11 +98,10 @@ def _meta(shape: Shape, tokens: int) -> torch.Tensor:
     return torch.empty(shape.batch, shape.heads, tokens, shape.head_width, device="meta")
 
 
-def _heat_map(reducer: TokenReducer, which: int) -> list[str]:
-    assert reducer.plan is not None
+def _heat_map(plan: Plan, tally: Tally, which: int) -> list[str]:
     return [
-        "".join(_digit(reducer.tally.stayed.get((block, step)), which) for step in range(reducer.num_steps))
-        for block in range(len(reducer.plan.cells))
+        "".join(_digit(tally.stayed.get((block, step)), which) for step in range(plan.num_steps))
+        for block in range(len(plan.cells))
     ]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fastvid_accel.asymrnr.config import AsymRnRConfig, Rates, exact
+from fastvid_accel.asymrnr.config import AsymRnRConfig, Metric, Rates, exact
 from fastvid_accel.asymrnr.cost import Shape, attention_flops, linear_flops, matching_flops
 from fastvid_accel.asymrnr.partition import Grid, num_destinations
 from fastvid_accel.asymrnr.reduction import num_kept
@@ -118,11 +118,12 @@ def make_plan(
     )
 
 
-def predict(plan: Plan, shape: Shape, *, matched: bool = True) -> Prediction:
+def predict(plan: Plan, shape: Shape, *, metric: Metric, extra_channels: int = 0) -> Prediction:
     """What the plan costs and saves, if every block runs at every step.
 
     Args:
-        matched: whether finding neighbours costs anything; `random` looks at none.
+        metric: `random` compares nothing.
+        extra_channels: see `matching_flops`.
     """
     dense = attention_flops(shape, shape.num_tokens, shape.num_tokens)
     attention = matching = 0
@@ -132,8 +133,8 @@ def predict(plan: Plan, shape: Shape, *, matched: bool = True) -> Prediction:
             queries, keys = min(cell.q, cell.h), min(cell.kv, cell.h)
             attention += steps * attention_flops(shape, queries, keys)
             features = sum(tokens < plan.num_tokens for tokens in (cell.q, cell.kv, cell.h))
-            if matched:
-                matching += features * matching_flops(shape, plan.num_destinations)
+            if metric != "random":
+                matching += features * matching_flops(shape, plan.num_destinations, extra_channels=extra_channels)
     calls = len(plan.cells) * plan.num_steps
     return Prediction(
         dense_attention=calls * dense, attention=attention, matching=matching, linear=calls * linear_flops(shape)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
+
+from fastvid_accel.asymrnr.config import Metric
 
 Feature = Literal["q", "kv", "h"]
 FEATURES: tuple[Feature, ...] = ("q", "kv", "h")
@@ -29,7 +31,7 @@ class SimilarityTable:
     model: str
     grid: tuple[int, int, int]
     stride: tuple[int, int, int]
-    metric: str
+    metric: Metric
     num_steps: int
     window: int
     q: Similarities | None
@@ -37,6 +39,8 @@ class SimilarityTable:
     h: Similarities | None
 
     def __post_init__(self) -> None:
+        if self.metric not in get_args(Metric):
+            raise ValueError(f"`table.metric` is {self.metric!r}; expected one of {', '.join(get_args(Metric))}")
         windows = -(-self.num_steps // self.window)
         shapes: dict[Feature, tuple[int, set[int]]] = {
             name: _shape(rows) for name in FEATURES if (rows := self.of(name)) is not None

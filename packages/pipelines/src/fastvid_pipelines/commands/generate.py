@@ -42,6 +42,8 @@ FLAGS = {
     "output": "--output",
     "path_or_repo_id": "--model",
     "accelerator": "--accelerate",
+    "settings": "--accelerate-settings",
+    "accelerator_settings": "--accelerate, with --accelerate-settings,",
     "seed": "--seed",
     "negative_prompt": "--negative-prompt",
     "num_frames": "--num-frames",
@@ -69,6 +71,7 @@ class Options:
     seed: int
     model: str | None
     accelerate: str | None
+    accelerate_settings: Path | None
     device: str
     dtype: str
 
@@ -86,9 +89,10 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         check_count("seed", options.seed, 0, LARGEST_SEED)
         photo = _photo(options)
         torch_device, torch_dtype = usable_device(options.device), parse_dtype(options.dtype)
-        accelerator = None if options.accelerate is None else _accelerator(options.accelerate)
         model = embedded_model() if options.model is None else options.model
         folder = pipeline_folder.find(model, revision=None, local_files_only=False)
+        fingerprint = provenance.model_fingerprint(folder)
+        accelerator = _accelerator(options, fingerprint)
     full_request = _completed(request, folder)
     with named_as_typed(FLAGS):
         text_to_image = _text_to_image(options, torch_dtype, torch_device)
@@ -122,9 +126,10 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
             "image": _image_record(options.image, photo),
             "text_to_image": _maker_record(options.text_to_image),
             "request": _flat(options, full_request),
-            "model": {"name": options.model or "embedded", "fingerprint": provenance.model_fingerprint(folder)},
+            "model": {"name": options.model or "embedded", "fingerprint": fingerprint},
             "accelerator": {
                 "name": options.accelerate,
+                "settings": None if options.accelerate_settings is None else str(options.accelerate_settings),
                 "latent_frames": list(clip.latent_frames),
                 "report": clip.acceleration,
             },
@@ -142,13 +147,36 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _accelerator(names: str) -> Accelerator:
-    """The accelerators of these names at their own settings, as one."""
-    built: list[Accelerator] = [discovery.find(discovery.ACCELERATORS, name.strip())() for name in names.split(",")]
+def _accelerator(options: Options, fingerprint: str) -> Accelerator | None:
+    """Those that were named, as one; the settings of a file, which knows its model, go to the one that reads it."""
+    settings = options.accelerate_settings
+    if options.accelerate is None:
+        if settings is not None:
+            raise ValueError(f"`settings` is {str(settings)!r}, which has no effect without `accelerator`; name one")
+        return None
+    names = [name.strip() for name in options.accelerate.split(",")]
+    reader = None if settings is None else _reader(names)
+    built: list[Accelerator] = [
+        discovery.find(discovery.ACCELERATOR_SETTINGS, name)(settings, model=fingerprint)
+        if name == reader
+        else discovery.find(discovery.ACCELERATORS, name)()
+        for name in names
+    ]
     if len(built) == 1:
         return built[0]
     composed: Accelerator = discovery.find(discovery.COMPOSITIONS, "compose")(*built)
     return composed
+
+
+def _reader(names: list[str]) -> str:
+    """Of several accelerators the one that has settings files."""
+    if len(names) == 1:
+        return names[0]
+    readers = [name for name in names if name in discovery.installed(discovery.ACCELERATOR_SETTINGS)]
+    if len(readers) != 1:
+        found = " and ".join(map(repr, readers)) or "none of them"
+        raise ValueError(f"`accelerator` is {', '.join(names)!r}; `settings` are for one of them, {found} reads such")
+    return readers[0]
 
 
 def _photo(options: Options) -> Image.Image | None:
@@ -240,6 +268,7 @@ def _repeat(options: Options, request: GenerationRequest | ReducioRequest, refin
         "output": options.output,
         "path_or_repo_id": options.model,
         "accelerator": options.accelerate,
+        "settings": options.accelerate_settings,
         "seed": options.seed,
         "negative_prompt": request.negative_prompt or None,
         **asdict(request.sampling),

@@ -10,10 +10,10 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-from fastvid_accel import VGDFR, VGDFRConfig
-from fastvid_accel.integrations.diffusers_codecs import codec_of
-from fastvid_accel.integrations.diffusers_samplers import sampler_of
-from fastvid_accel.integrations.diffusers_vgdfr import VGDFRPipeline
+from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, VGDFRConfig
+from fastvid_accel.integrations.diffusers import VGDFRPipeline, accelerate
+from fastvid_accel.integrations.diffusers.codecs import codec_of
+from fastvid_accel.integrations.diffusers.samplers import sampler_of
 from fastvid_accel.vgdfr import accelerator
 from torch import Tensor
 
@@ -157,6 +157,19 @@ def test_positions_stay_where_they_were_if_asked(name: str, monkeypatch: pytest.
         assert (frames[one] - frames[other]).abs().max() > 1e-5
 
 
+def test_with_fewer_tokens_inside_attention_as_well() -> None:
+    pipe, call = build("wan-euler")
+    call |= {"num_frames": 33, "num_inference_steps": 6, "output_type": "latent"}
+    merging = VGDFRPipeline(pipe, VGDFR(MERGE_ALL))
+    alone = merging(**call, generator=seeded()).frames
+    with accelerate(pipe, AsymRnR(AsymRnRConfig(min_gain=0.0))) as reducing:
+        both = merging(**call, generator=seeded()).frames
+        assert reducing.report()["is_on"]
+    assert both.shape == alone.shape
+    assert not torch.equal(both, alone)
+    assert torch.equal(merging(**call, generator=seeded()).frames, alone)
+
+
 def test_a_cache_of_residuals_forgets_the_old_length() -> None:
     pipe, call = build("wan-euler")
     call |= {"num_frames": 33, "num_inference_steps": 6, "output_type": "latent"}
@@ -174,6 +187,32 @@ def test_codecs_are_their_own_inverse_as_far_as_the_model_is(name: str) -> None:
     raw = pipe.vae.encode(frames).latent_dist.mode()
     torch.testing.assert_close(latents * codec.std + codec.mean, raw, atol=1e-5, rtol=1e-4)
     assert codec.decode(latents).shape == frames.shape
+
+
+@pytest.mark.parametrize("name", ["hunyuan", "wan-euler"])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_stage_less_halves_the_frames_and_keeps_the_grid_of_latents(name: str, tiled: bool) -> None:
+    pipe, _ = build(name)
+    frames = torch.rand(1, 3, 9, 64, 96, generator=seeded()) * 2 - 1
+    before = pipe.vae.encode(frames).latent_dist.mode()
+    if tiled:
+        pipe.vae.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=32)
+        pipe.vae.tile_sample_stride_height = pipe.vae.tile_sample_stride_width = 24
+    codec = codec_of(pipe.vae, 4, "truncated")
+    small = codec.decode(before)
+    assert small.shape == (1, 3, 9, 32, 48)
+    assert codec.encode(small).shape == before.shape
+    pipe.vae.disable_tiling()
+    assert torch.equal(pipe.vae.encode(frames).latent_dist.mode(), before)  # nothing is left behind
+
+
+def test_a_truncated_preview_makes_a_video() -> None:
+    pipe, call = build("hunyuan")
+    call |= {"num_frames": 17, "height": 96, "width": 96, "num_inference_steps": 2, "output_type": "pt"}
+    ours = VGDFRPipeline(pipe, VGDFR(VGDFRConfig(threshold=-1.0)), preview="truncated")(**call, generator=seeded())
+    assert ours.frames.shape == (1, 17, 3, 96, 96)
+    assert ours.record is not None
+    assert ours.record.rate.kept_latents == (0, 1, 3, 4)
 
 
 def test_wan_is_normalised_by_channel() -> None:
@@ -194,7 +233,11 @@ def test_what_cannot_work_is_refused_by_name() -> None:
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
     with pytest.raises(ValueError, match=r"FlowMatchEulerDiscreteScheduler.*not stochastic"):
         VGDFRPipeline(pipe)
+    with pytest.raises(ValueError, match=r"`preview` is 'small'"):
+        VGDFRPipeline(build("wan-euler")[0], preview="small")  # type: ignore[arg-type]
     cog, call = build("cogvideox-rope")
+    with pytest.raises(ValueError, match=r"`preview` is 'truncated' and the autoencoder is AutoencoderKLCogVideoX"):
+        VGDFRPipeline(cog, preview="truncated")
     with pytest.raises(ValueError, match=r"`positions` is 'global'; transformers of CogVideoXPipeline"):
         VGDFRPipeline(cog, VGDFR(VGDFRConfig(positions="global")))
     with pytest.raises(ValueError, match=r"`eta` is 0.5"):

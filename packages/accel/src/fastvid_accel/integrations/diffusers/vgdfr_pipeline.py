@@ -11,13 +11,14 @@ import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from fastvid_accel.integrations.diffusers_codecs import codec_of
-from fastvid_accel.integrations.diffusers_samplers import Sampler, check_timesteps, sampler_of
+from fastvid_accel.integrations.diffusers.codecs import Preview, codec_of
+from fastvid_accel.integrations.diffusers.samplers import Sampler, check_timesteps, sampler_of
+from fastvid_accel.integrations.diffusers.truncation import check_truncatable
 from fastvid_accel.vgdfr.accelerator import VGDFR, VGDFRSession
 from fastvid_accel.vgdfr.record import MergeRecord
 
@@ -52,6 +53,8 @@ class VGDFRPipeline:
     Args:
         pipe: CogVideoX, HunyuanVideo, LTX-Video, Mochi or Wan2.1, text to video.
         vgdfr: settings, and what interpolates.
+        preview: what frames are compared and merged with: the whole autoencoder, or ('truncated', HunyuanVideo and Wan)
+            one without a spatial stage, as in the paper, at about a quarter of the cost.
     Raises:
         ValueError: another pipeline, a scheduler that cannot be followed (see `sampler_of`), or positions that this
             family of transformers cannot be given.
@@ -59,10 +62,15 @@ class VGDFRPipeline:
 
     pipe: Any
     vgdfr: VGDFR = field(default_factory=VGDFR)
+    preview: Preview = "full"
 
     def __post_init__(self) -> None:
         family = self._family
         sampler_of(self.pipe.scheduler)
+        if self.preview not in get_args(Preview):
+            raise ValueError(f"`preview` is {self.preview!r}; expected 'full' or 'truncated'")
+        if self.preview == "truncated":
+            check_truncatable(self.pipe.vae)
         if self.vgdfr.config.positions != "local" and family not in PLACED_FAMILIES:
             raise ValueError(
                 f"`positions` is {self.vgdfr.config.positions!r}; transformers of {type(self.pipe).__name__} can only"
@@ -100,7 +108,7 @@ class VGDFRPipeline:
         if output_type not in ("latent", "pt", "np", "pil"):
             raise ValueError(f"`output_type` is {output_type!r}; expected 'latent', 'pt', 'np' or 'pil'")
         num_steps = _num_steps(arguments)
-        codec = codec_of(self.pipe.vae, _temporal_stride(self.pipe))
+        codec = codec_of(self.pipe.vae, _temporal_stride(self.pipe), self.preview)
         session = self.vgdfr.start(num_steps=num_steps, codec=codec)
         arguments |= {"output_type": "latent" if output_type == "latent" else "pt", "return_dict": False}
         with _following(self.pipe, self._family, session, num_steps):

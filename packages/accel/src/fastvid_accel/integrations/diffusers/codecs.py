@@ -1,14 +1,19 @@
 """The autoencoders of diffusers' video pipelines as codecs: latents as the transformer sees them, and frames."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fastvid_accel.integrations.diffusers.truncation import check_truncatable, one_stage_less
+
 Statistics = tuple[Tensor, Tensor]
+Preview = Literal["full", "truncated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,23 +25,31 @@ class DiffusersCodec:
     mean: Tensor
     std: Tensor
     decode_raw: Callable[[Tensor], Tensor]
+    stages: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What holds while it decodes and encodes: `one_stage_less`, or all of them."""
 
     def decode(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b 3 T H W"]:
         """All frames that the latents hold."""
         mean, std = self.mean.to(latents.device), self.std.to(latents.device)
-        with torch.no_grad():
+        with torch.no_grad(), self.stages():
             frames: Tensor = self.decode_raw((latents.float() * std + mean).to(self.vae.dtype)).float()
         return frames
 
     def encode(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b c t h w"]:
         """The mode of the posterior."""
-        with torch.no_grad():
+        with torch.no_grad(), self.stages():
             raw: Tensor = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode().float()
         return (raw - self.mean.to(raw.device)) / self.std.to(raw.device)
 
 
-def codec_of(vae: Any, temporal_stride: int) -> DiffusersCodec:
-    """The codec of a pipeline's VAE; how it is normalised stands in its configuration, or in buffers (LTX)."""
+def codec_of(vae: Any, temporal_stride: int, preview: Preview = "full") -> DiffusersCodec:
+    """The codec of a pipeline's VAE; how it is normalised stands in its configuration, or in buffers (LTX).
+
+    Raises:
+        ValueError: a truncated preview of a VAE that has no known stage to leave out.
+    """
+    if preview == "truncated":
+        check_truncatable(vae)
     mean, std = _statistics(vae)
 
     def decode_raw(raw: Tensor) -> Tensor:
@@ -44,7 +57,14 @@ def codec_of(vae: Any, temporal_stride: int) -> DiffusersCodec:
             return cast(Tensor, vae.decode(raw, raw.new_zeros(len(raw)), return_dict=False)[0])
         return cast(Tensor, vae.decode(raw, return_dict=False)[0])
 
-    return DiffusersCodec(vae=vae, temporal_stride=temporal_stride, mean=mean, std=std, decode_raw=decode_raw)
+    return DiffusersCodec(
+        vae=vae,
+        temporal_stride=temporal_stride,
+        mean=mean,
+        std=std,
+        decode_raw=decode_raw,
+        stages=partial(one_stage_less, vae) if preview == "truncated" else nullcontext,
+    )
 
 
 def _statistics(vae: Any) -> Statistics:

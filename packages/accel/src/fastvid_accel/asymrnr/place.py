@@ -1,0 +1,68 @@
+"""Where attention happens, what is left to attend with, and who decides it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fastvid_accel.asymrnr.partition import Grid
+from fastvid_accel.asymrnr.reduction import Kept, restore_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where and when an attention call happens.
+
+    Attributes:
+        branch: of guidance, where its branches are calls of their own; one name where they share a batch.
+        block, num_blocks, grid: as in `AttentionSite`.
+        step: of the sampler, from 0.
+        num_text: tokens that attend along with those of the video.
+    """
+
+    branch: str
+    block: int
+    num_blocks: int
+    step: int
+    grid: Grid
+    num_text: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduced:
+    """Tokens to attend with, and the way back for what comes out."""
+
+    q: Float[Tensor, "b heads nq e"]
+    k: Float[Tensor, "b heads m e"]
+    v: Float[Tensor, "b heads m e"]
+    kept: Kept | None
+
+    def restore(self, attended: Float[Tensor, "b heads nq e"]) -> Float[Tensor, "b heads n e"]:
+        """One row for each query there was."""
+        return attended if self.kept is None else restore_tokens(attended, self.kept)
+
+
+class Reducer(Protocol):
+    """The state of one video, of whatever is put between a transformer and its attention."""
+
+    def begin_step(self, step: int, /) -> None:
+        """Before the transformer runs for a step; one before the last step means another video."""
+
+    def reset(self) -> None:
+        """Forget the video."""
+
+    def reduce(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        place: Place,
+        /,
+    ) -> Reduced:
+        """What attention shall see of the video's tokens, after their norm and after RoPE."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """What was done, as JSON knows it."""
+        ...

@@ -1,0 +1,239 @@
+"""AsymRnR in the models of diffusers, at tiny size with random weights."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("diffusers", reason="an extra")
+
+from diffusers import FirstBlockCacheConfig
+from diffusers.hooks import apply_group_offloading
+from fastvid_accel import AsymRnR, AsymRnRConfig, Calibrator
+from fastvid_accel.asymrnr.released import released
+from fastvid_accel.integrations.diffusers import accelerate, model_name
+
+from .tiny_diffusers import GRID, KINDS, Pipe, build
+
+NAMES = list(KINDS)
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # Mochi asks for float32 by name
+
+
+def asymrnr(**settings: Any) -> AsymRnR:
+    return AsymRnR(AsymRnRConfig(**({"min_gain": 0.0, "window": 2, "q": ((0.0, 0.5),)} | settings)))
+
+
+OFF = asymrnr(q=((0.0, 0.0),), kv=((0.0, 0.0),))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rate_zero_is_the_model_to_the_bit_and_undoing_leaves_it_so(name: str) -> None:
+    model = build(name)
+    pipe = Pipe(name, model)
+    expected, state = pipe(), set(model.state_dict())
+    processors = dict(model.attn_processors) if hasattr(model, "attn_processors") else {}
+    with accelerate(pipe, OFF) as acceleration:
+        assert acceleration.num_layers == KINDS[name].layers
+        assert torch.equal(pipe(), expected)
+        assert acceleration.report()["attention_calls"] == 2 * 4
+        assert set(model.state_dict()) == state
+    assert torch.equal(pipe(), expected)
+    if processors:
+        assert all(model.attn_processors[key] is value for key, value in processors.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("branches", ["joint", "separate", "unnamed"])
+def test_on_off_and_on_again_and_a_second_video_equals_the_first(name: str, branches: str) -> None:
+    pipe = Pipe(name, build(name), branches=branches)
+    exact = pipe()
+    acceleration = accelerate(pipe, asymrnr())
+    first = pipe()
+    assert not torch.equal(first, exact)
+    assert torch.equal(pipe(), first)
+    with contextlib.suppress(KeyboardInterrupt):
+        pipe(seed=1, stop_after=3)  # ends in an error: nothing is reset
+    assert torch.equal(pipe(), first)
+    report = acceleration.report()
+    assert report["tokens"]["query_share"] == 0.5
+    assert report["heat_map"]["kv"] == ["3333", "3333"]
+    acceleration.disable()
+    assert torch.equal(pipe(), exact)
+    acceleration.enable()
+    assert torch.equal(pipe(), first)
+    acceleration.disable()
+    acceleration.disable()
+    assert torch.equal(pipe(), exact)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_guidance_in_one_batch_is_guidance_in_two_calls(name: str) -> None:
+    model = build(name)
+    together, apart = Pipe(name, model), Pipe(name, model, branches="separate")
+    with accelerate(together, asymrnr()):
+        joint = together()
+    with accelerate(apart, asymrnr()):
+        torch.testing.assert_close(apart(), joint, rtol=0, atol=1e-5)
+
+
+def test_two_pipelines_do_not_share_state() -> None:
+    one, other = Pipe("Wan", build("Wan")), Pipe("LTX-Video", build("LTX-Video"))
+    with accelerate(one, asymrnr()):
+        alone = one()
+    with accelerate(one, asymrnr()), accelerate(other, asymrnr()) as second:
+        other(seed=3)
+        assert torch.equal(one(), alone)
+        assert second.report()["attention_calls"] == 8
+
+
+class LoRA(nn.Module):
+    """A linear layer with a low-rank change beside it."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+        self.down = nn.Parameter(0.3 * torch.randn(2, layer.in_features, generator=torch.Generator().manual_seed(1)))
+        self.up = nn.Parameter(0.3 * torch.randn(layer.out_features, 2, generator=torch.Generator().manual_seed(2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x) + x @ self.down.T @ self.up.T
+        return out
+
+
+def attentions(name: str, model: Any) -> list[Any]:
+    from fastvid_accel.integrations.diffusers.families import family_of
+
+    return family_of(model).attentions(model)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrapped_linears_are_called(name: str) -> None:
+    model = build(name)
+    pipe = Pipe(name, model)
+    plain = pipe()
+    for attention in attentions(name, model):
+        attention.to_q, attention.to_v = LoRA(attention.to_q), LoRA(attention.to_v)
+    expected = pipe()
+    assert not torch.equal(expected, plain)
+    with accelerate(pipe, OFF):
+        assert torch.equal(pipe(), expected)
+
+
+@pytest.mark.parametrize("name", ["CogVideoX-2B", "CogVideoX-5B", "Wan"])
+def test_fused_projections(name: str) -> None:
+    model = build(name)
+    model.fuse_qkv_projections()
+    pipe = Pipe(name, model)
+    expected = pipe()
+    with accelerate(pipe, OFF):
+        assert torch.equal(pipe(), expected)
+    with accelerate(pipe, asymrnr()):
+        assert pipe().isfinite().all()
+    assert torch.equal(pipe(), expected)
+
+
+def test_projections_that_are_fused_afterwards_are_noticed() -> None:
+    model = build("CogVideoX-5B")
+    pipe = Pipe("CogVideoX-5B", model)
+    with accelerate(pipe, asymrnr()):
+        model.fuse_qkv_projections()
+        with pytest.raises(ValueError, match="2 attention layers whose processor was replaced after `accelerate`"):
+            pipe()
+
+
+@pytest.mark.parametrize("name", ["CogVideoX-5B", "HunyuanVideo", "Wan"])
+def test_group_offloading(name: str) -> None:
+    model = build(name)
+    pipe = Pipe(name, model)
+    with accelerate(pipe, asymrnr()):
+        expected = pipe()
+    apply_group_offloading(model, torch.device("cpu"), offload_type="leaf_level")
+    with accelerate(pipe, asymrnr()):
+        torch.testing.assert_close(pipe(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["CogVideoX-5B", "Wan"])
+@pytest.mark.parametrize("first", ["compile", "accelerate"])
+def test_compiled_models(name: str, first: str) -> None:
+    model = build(name)
+    pipe = Pipe(name, model, num_steps=3)
+    with accelerate(pipe, asymrnr()):
+        expected = pipe()
+    torch.compiler.reset()
+    if first == "compile":
+        pipe.transformer = torch.compile(model, backend="eager")
+    with accelerate(pipe, asymrnr()) as acceleration:
+        pipe.transformer = torch.compile(model, backend="eager")
+        torch.testing.assert_close(pipe(), expected, rtol=0, atol=1e-5)
+        assert acceleration.report()["attention_calls"] == 6
+        assert acceleration.report()["tokens"]["query_share"] == 0.5
+
+
+def test_beside_a_first_block_cache_indices_never_outlive_their_window() -> None:
+    model = build("Wan")
+    pipe = Pipe("Wan", model, num_steps=8, branches="separate")
+    accelerator = asymrnr(window=3, first_block=1)
+    with accelerate(pipe, accelerator):
+        expected = pipe()
+    # a threshold of 0 computes every step: the cache is at work and changes nothing
+    model.enable_cache(FirstBlockCacheConfig(threshold=0.0))
+    with accelerate(pipe, accelerator):
+        torch.testing.assert_close(pipe(), expected, rtol=0, atol=1e-5)
+    model.disable_cache()
+    # this one answers most steps; what runs has the destinations and neighbours of its own window
+    model.enable_cache(FirstBlockCacheConfig(threshold=10.0))
+    with accelerate(pipe, accelerator) as acceleration:
+        first = pipe()
+        report = acceleration.report()
+        assert first.isfinite().all()
+        assert report["heat_map"]["kv"][0] == "........"  # the cache compares this one
+        assert " " in report["heat_map"]["kv"][1]
+        assert torch.equal(pipe(), first)
+
+
+def test_a_calibrator_measures_and_what_it_measured_fits_this_model_only() -> None:
+    pipe = Pipe("Wan", build("Wan"), branches="separate")
+    calibrator = Calibrator(window=2)
+    with accelerate(pipe, calibrator) as measuring:
+        pipe()
+        report = measuring.report()
+    name = model_name(pipe.transformer)
+    assert name == "WanTransformer3DModel-2x2x16"
+    accelerator = calibrator.accelerator(report, model=name, saving=0.05)
+    with accelerate(pipe, accelerator) as acceleration:
+        pipe()
+        assert acceleration.report()["flops"]["removed_share"] >= 0.05
+    assert accelerator.table is not None
+    assert accelerator.table.grid == GRID
+    another = dataclasses.replace(accelerator, table=dataclasses.replace(accelerator.table, model="another"))
+    with pytest.raises(ValueError, match="has a table of 'another', the transformer is 'WanTransformer3DModel-2x2x16'"):
+        accelerate(pipe, another)
+    with pytest.raises(ValueError, match="table of 'CogVideoXTransformer3DModel-30x30x64'"):
+        accelerate(pipe, released("cogvideox-2b"))
+
+
+def test_unknown_models_parallel_ones_and_a_second_time_are_refused() -> None:
+    pipe = Pipe("Wan", build("Wan"))
+    unknown = Pipe("Wan", nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="class Linear; AsymRnR knows CogVideoXTransformer3DModel, Hunyuan"):
+        accelerate(unknown, asymrnr())
+    with pytest.raises(ValueError, match="has no `transformer`"):
+        accelerate(object(), asymrnr())
+    pipe.transformer._parallel_config = object()
+    with pytest.raises(ValueError, match="split over devices"):
+        accelerate(pipe, asymrnr())
+    pipe.transformer._parallel_config = None
+    with accelerate(pipe, asymrnr()), pytest.raises(ValueError, match="accelerated already"):
+        accelerate(pipe, asymrnr())
+    expected = pipe()
+    assert torch.equal(pipe(), expected)
+
+
+def test_a_scheduler_without_timesteps_is_refused() -> None:
+    pipe = Pipe("Wan", build("Wan"))
+    timesteps, pipe.scheduler.timesteps = pipe.scheduler.timesteps, None
+    with accelerate(pipe, asymrnr()), pytest.raises(ValueError, match="no timesteps"):
+        pipe._run("cond", torch.zeros(1, 4, 4, 8, 12), timesteps[0], torch.zeros(1, 5, 16))

@@ -1,9 +1,11 @@
+import json
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 from fastvid_accel import VGDFR, NoAcceleration, VGDFRConfig, compose
 from fastvid_accel.vgdfr.accelerator import VGDFRSession, initial_noise
+from fastvid_accel.vgdfr.record import MergeRecord
 from torch import Tensor
 
 from ..fakes import FakeSite, FakeStep, steps
@@ -234,6 +236,9 @@ def test_the_record_says_what_was_merged() -> None:
     assert written["kept_latents"] == [0, 1, 5, 9, 13, 17, 21, 23, 24]
     assert [merge["rate"] for merge in written["merges"]] == [4, 4, 4, 4, 4, 2]
     assert len(written["similarity"]) == 96
+    assert MergeRecord.from_json(json.loads(json.dumps(session.report()))) == session.record
+    with pytest.raises(ValueError, match="it has no 'stride'"):
+        MergeRecord.from_json({name: value for name, value in written.items() if name != "stride"})
     picture = session.record.picture()
     assert picture.shape == (64, 97 * 8, 3)
     colours = {tuple(pixel) for pixel in picture[-1].tolist()}

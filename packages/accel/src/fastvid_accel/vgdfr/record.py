@@ -1,14 +1,15 @@
 """What VGDFR did to a video, to be kept beside it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from fastvid_accel.vgdfr.frame_rate import FrameRate
+from fastvid_accel.vgdfr.frame_rate import FrameRate, Merge
 
 BAR_WIDTH, CURVE_HEIGHT, BAR_HEIGHT = 8, 48, 16
 KEPT, DOUBLED, FOURFOLD = (70, 70, 70), (60, 130, 200), (230, 140, 40)
@@ -30,7 +31,9 @@ class MergeRecord:
     def to_json(self) -> dict[str, Any]:
         """Numbers, strings, lists and dicts alone."""
         return {
+            "name": "vgdfr",
             "start_step": self.start_step,
+            "stride": self.rate.stride,
             "num_frames": self.rate.num_frames,
             "num_latents": self.rate.num_latents,
             "kept_latents": list(self.rate.kept_latents),
@@ -40,6 +43,23 @@ class MergeRecord:
             ],
             "similarity": list(self.similarity),
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` gave, or a session's report.
+
+        Raises:
+            ValueError: a field is missing.
+        """
+        try:
+            merges = tuple(
+                Merge(first_frame=merge["first_frame"], rate=merge["rate"], score=merge["score"])
+                for merge in values["merges"]
+            )
+            rate = FrameRate(num_frames=values["num_frames"], stride=values["stride"], merges=merges)
+            return cls(rate=rate, similarity=tuple(values["similarity"]), start_step=values["start_step"])
+        except KeyError as error:
+            raise ValueError(f"`values` is no record of VGDFR: it has no {error}") from error
 
     def picture(self) -> UInt8[Tensor, "H W 3"]:
         """A column for each frame: the similarity to the next one as a curve from 0 (below) to 1, and a bar under it.

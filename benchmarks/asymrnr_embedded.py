@@ -155,7 +155,22 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         exact = "" if row["way"] == "none" else f"{row['psnr_to_exact']:.2f}"
         lines.append(f"| {row['way']} | {100 * row['removed_share']:.1f} % | {exact} | {row['psnr_to_truth']:.2f} |")
+    lines += ["", *(order(rows, saving) for saving in sorted({row["saving"] for row in rows if row["saving"]}))]
+    lines.append(
+        "\nThe row of ToMe with projections credited drops as many tokens as save the share named there where their"
+        " projections are spared too; a session cannot spare them, so what it saved here is less."
+    )
     return "\n".join(lines) + "\n"
+
+
+def order(rows: list[dict[str, Any]], saving: float) -> str:
+    """Whether the paper's order holds."""
+    value = {row["way"]: row["psnr_to_exact"] for row in rows if row["saving"] == saving}
+    claimed = ("asymmetric, scheduled", "asymmetric", "ToMe", "random")
+    found = sorted(claimed, key=lambda way: -value[way])
+    said = "holds" if tuple(found) == claimed else f"does not hold: {' > '.join(found)}"
+    best = max(value, key=lambda way: value[way])
+    return f"At {saving:.0%}: the paper's order, {' > '.join(claimed)}, {said}. The best of all is {best}.\n"
 
 
 def figure(rows: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ TOY = {
     "dit_vs_wan": "--num-blocks 1 --heads 1 --frames 1 --height 2 --width 2 --batch 1",
 }
 
-ELSEWHERE = {"asymrnr_flops"}
+ELSEWHERE = {"asymrnr", "asymrnr_embedded", "asymrnr_flops", "asymrnr_matching"}
 """Scripts with a test of their own."""
 
 

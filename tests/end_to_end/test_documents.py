@@ -60,7 +60,7 @@ def test_links_of_a_readme_lead_somewhere(readme: Path) -> None:
 
 def test_examples_run_in_their_order(model: Path, tmp_path: Path) -> None:
     example = {path.name[:2]: path for path in (ROOT / "examples").glob("[0-9][0-9]_*.py")}
-    assert sorted(example) == ["01", "02", "03", "04"]
+    assert sorted(example) == ["01", "02", "03", "04", "05"]
     shared = ("--model", model, "--tiny")
     said = run(example["01"], ASSETS / "meadow.jpg", "the camera pans left", "made.mp4", *shared, cwd=tmp_path)
     assert f"({SAMPLING.num_frames}, {SAMPLING.height}, {SAMPLING.width}, 3)" in said
@@ -69,6 +69,8 @@ def test_examples_run_in_their_order(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "again.mp4").stat().st_size > 0
     said = run(example["03"], ASSETS / "periwinkle.jpg", "the camera zooms in", *shared, cwd=tmp_path)
     assert "every second key" in said
+    said = run(example["05"], ASSETS / "meadow.jpg", "the camera pans left", *shared, cwd=tmp_path)
+    assert "a quarter of all queries" in said
     said = run(example["04"], "decoder.onnx", *shared, cwd=tmp_path)
     assert "frames" in said
     assert (tmp_path / "decoder.onnx").stat().st_size > 0

@@ -3,6 +3,7 @@ from math import prod
 import pytest
 import torch
 from fastvid_accel.asymrnr.config import Destination
+from fastvid_accel.asymrnr.matching import match
 from fastvid_accel.asymrnr.partition import Grid, Partition, drawing, num_destinations, partition
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +89,11 @@ def test_the_global_generator_is_left_alone() -> None:
 def test_first_and_centre_need_no_luck() -> None:
     assert build((2, 2, 4), (2, 2, 2), "first").destinations.tolist() == [0, 2]
     assert build((2, 2, 4), (2, 2, 2), "centre").destinations.tolist() == [13, 15]
+
+
+def test_the_default_device_does_not_count() -> None:
+    expected = build((4, 5, 6), (2, 2, 2))
+    with torch.device("meta"):
+        found = build((4, 5, 6), (2, 2, 2))
+        match(torch.randn(1, 1, 120, 4), found, "random", generator=drawing(0))
+    assert torch.equal(found.destinations, expected.destinations)

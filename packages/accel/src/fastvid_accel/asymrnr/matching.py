@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fastvid_accel.asymrnr.config import Metric
-from fastvid_accel.asymrnr.partition import Partition
+from fastvid_accel.asymrnr.partition import CPU, Partition
 
 WORKSPACE = 2**28
 """Bytes that a matching may take beside its input and its result."""
@@ -49,8 +49,8 @@ def match(
     b, heads, n, e = tokens.shape
     d, s = len(parts.destinations), len(parts.sources)
     if metric == "random":
-        drawn = torch.randint(d, (s,), generator=generator, dtype=torch.int32)
-        order = torch.randperm(s, generator=generator).float()
+        drawn = torch.randint(d, (s,), generator=generator, dtype=torch.int32, device=CPU)
+        order = torch.randperm(s, generator=generator, device=CPU).float()
         return Nearest(
             destination=drawn.to(tokens.device).expand(b, heads, s),
             similarity=order.to(tokens.device).expand(b, heads, s),

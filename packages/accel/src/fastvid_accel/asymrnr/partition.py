@@ -12,6 +12,9 @@ from fastvid_accel.asymrnr.config import Destination
 
 Grid = tuple[int, int, int]
 
+CPU = torch.device("cpu")
+"""Where indices are drawn, whatever the default device is: a seed means the same everywhere."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
@@ -52,17 +55,17 @@ def partition(
     """
     num_destinations(grid, stride)
     cells = [size // step for size, step in zip(grid, stride, strict=True)]
-    axes = torch.meshgrid(*(torch.arange(count) for count in cells), indexing="ij")
-    index = torch.zeros((), dtype=torch.int64)
+    axes = torch.meshgrid(*(torch.arange(count, device=CPU) for count in cells), indexing="ij")
+    index = torch.zeros((), dtype=torch.int64, device=CPU)
     for axis, (size, step, count) in enumerate(zip(grid, stride, cells, strict=True)):
         if destination == "random":
-            late = int(torch.randint(max(1, size - step * count), (), generator=generator))
-            inside: Tensor | int = torch.randint(step, axes[axis].shape, generator=generator)
+            late = int(torch.randint(max(1, size - step * count), (), generator=generator, device=CPU))
+            inside: Tensor | int = torch.randint(step, axes[axis].shape, generator=generator, device=CPU)
         else:
             late, inside = 0, 0 if destination == "first" else step // 2
         index = index * size + axes[axis] * step + late + inside
     destinations = index.flatten().sort().values
-    is_source = torch.ones(prod(grid), dtype=torch.bool)
+    is_source = torch.ones(prod(grid), dtype=torch.bool, device=CPU)
     is_source[destinations] = False
     sources = is_source.nonzero().squeeze(1)
     return Partition(destinations=destinations.to(device), sources=sources.to(device))
@@ -71,4 +74,4 @@ def partition(
 def drawing(seed: int, *place: object) -> torch.Generator:
     """A generator on the CPU of its own for each place: the same place draws the same, in any order of calls."""
     digest = hashlib.sha256(repr((seed, *place)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(CPU).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from fastvid_vae.arguments import cells_of, check_count, check_size, check_tensor, tile_sides
+from fastvid_vae.overhang import Layout
 from fastvid_vae.reducio.config import ReducioConfig
-from fastvid_vae.reducio.passes import Layout, Pieces
+from fastvid_vae.reducio.passes import Pieces
 from fastvid_vae.tiling import Tiling
 
 BRIGHTEST = 1.5  # decoders of pictures overshoot [-1, 1] a little; pixels in [0, 255] are far beyond

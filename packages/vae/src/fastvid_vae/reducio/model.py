@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from fastvid_vae import checkpoint
 from fastvid_vae.arguments import check_frames, check_latents
+from fastvid_vae.overhang import Layout
 from fastvid_vae.posterior import Posterior
 from fastvid_vae.reducio import inputs, memory
 from fastvid_vae.reducio.blocks import conv
 from fastvid_vae.reducio.config import ReducioConfig
 from fastvid_vae.reducio.decoder import FusionDecoder
 from fastvid_vae.reducio.encoder import ContentEncoder, VideoEncoder
-from fastvid_vae.reducio.passes import Layout, Pieces, decode_clip, encode_clip, pad_to_clips, split_clips
+from fastvid_vae.reducio.passes import Pieces, decode_clip, encode_clip, pad_to_clips, split_clips
 
 NORM_EPS = 1e-5
 

@@ -42,17 +42,16 @@ def whole(path: Path) -> Tensor:
     return torch.from_numpy(read(path)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
 
-@pytest.mark.parametrize(("frames", "height", "width"), [(1, 16, 16), (2, 16, 16), (38, 24, 40), (70, 16, 18)])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 16, 16), (38, 24, 40), (70, 16, 18)])
 def test_there_and_back_by_command(
-    frames: int,
-    height: int,
-    width: int,
+    shape: tuple[int, int, int],
     model: ODVAE,
     folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    frames, height, width = shape
     pictures: list[np.ndarray] = []
     right = file_codec.VideoWriter.write
     monkeypatch.setattr(

@@ -24,7 +24,6 @@ def test_groups_share_one_frame_and_cover_all(length: int, size: int) -> None:
     assert all(before[1] == after[0] for before, after in pairwise(groups))
     assert all(last - first == size - 1 for first, last in groups[:-1])
     assert all(1 <= last - first < size for first, last in groups) or length == 1
-    assert plan_groups(length, None) == [(0, length - 1)]
 
 
 @pytest.mark.parametrize(

@@ -115,15 +115,15 @@ class FrameAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
         q, k, v = (self._tokens(project(normed)) for project in (self.q, self.k, self.v))
-        pictures = F.scaled_dot_product_attention(q, k, v).mT.unflatten(2, x.shape[3:])
+        pictures = F.scaled_dot_product_attention(q, k, v).squeeze(1).mT.unflatten(2, x.shape[3:])
         mixed = pictures.reshape(x.shape) if self.scrambled else to_video(pictures, x)
         out: Tensor = x + self.proj_out(mixed)
         return out
 
-    def _tokens(self, x: Tensor) -> Tensor:  # (b t) n c
+    def _tokens(self, x: Tensor) -> Tensor:  # (b t) 1 n c
         b, c, t, h, w = x.shape
         pictures = x.reshape(b * t, c, h, w) if self.scrambled else to_pictures(x)
-        return pictures.flatten(2).mT
+        return pictures.flatten(2).mT.unsqueeze(1)  # exporters want an axis of heads
 
 
 class Middle(nn.Module):

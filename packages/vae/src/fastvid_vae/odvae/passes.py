@@ -75,6 +75,8 @@ def in_pieces(x: Tensor, direction: Direction, pieces: Pieces, num_latents: int)
     """What a whole video of `num_latents` latent frames becomes."""
     if pieces.layout == "overhang" and _fits(x, direction, pieces.tiling, num_latents):
         return direction.run(x)  # where tiles would cut a sliver off a picture as large as one
+    if pieces.tiling.time is None:
+        return direction.group(x, pieces)
     parts = [
         direction.group(x[:, :, direction.before(first + 1) - 1 : direction.before(last + 1)], pieces)
         for first, last in plan_groups(num_latents, pieces.tiling.time)
@@ -82,10 +84,10 @@ def in_pieces(x: Tensor, direction: Direction, pieces: Pieces, num_latents: int)
     return torch.cat([parts[0], *(part[:, :, 1:] for part in parts[1:])], dim=2)
 
 
-def plan_groups(num_latents: int, size: int | None) -> list[tuple[int, int]]:
-    """First and last latent frame of every group; the last of one is the first of the next. None: one group."""
+def plan_groups(num_latents: int, size: int) -> list[tuple[int, int]]:
+    """First and last latent frame of every group; the last of one is the first of the next."""
     last = num_latents - 1
-    return list(pairwise([*range(0, max(1, last), max(1, last) if size is None else size - 1), last]))
+    return list(pairwise([*range(0, max(1, last), size - 1), last]))
 
 
 def in_stream(

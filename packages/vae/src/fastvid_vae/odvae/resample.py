@@ -91,17 +91,27 @@ class TimeUpsample(nn.Module):
 
 def double_time(x: Tensor, *, linear: bool) -> Tensor:
     """1 + m frames to 1 + 2m; interpolation does not look across the first frame."""
-    return torch.cat([x[:, :, :1], double(x[:, :, 1:], TIME, linear=linear)], dim=TIME)
+    return double(x, TIME, linear=linear, first_apart=True)[:, :, 1:]
 
 
-def double(x: Tensor, axis: int, *, linear: bool) -> Tensor:
-    """Twice as long along one axis, which may be empty: each value twice, or a quarter of the way to its neighbours.
+def double(x: Tensor, axis: int, *, linear: bool, first_apart: bool = False) -> Tensor:
+    """Twice as long along one axis: each value twice, or a quarter of the way to the one before it and after it.
 
-    By slices and not by `interpolate`, whose counterpart some engines lack in bfloat16, and which refuses no frames.
+    By places and not by `interpolate`, whose counterpart some engines lack in bfloat16, nor by slices, which a graph
+    for any number of frames cannot take where there is one frame alone.
+
+    Args:
+        x: b c t h w.
+        axis: of it.
+        linear: interpolate; otherwise repeat.
+        first_apart: the first value neither sees the second one nor is seen by it.
     """
     if not linear:
-        return x.repeat_interleave(2, dim=axis)
-    here = (slice(None),) * axis
-    before = torch.cat([x[*here, :1], x[*here, :-1]], dim=axis)
-    after = torch.cat([x[*here, 1:], x[*here, -1:]], dim=axis)
-    return torch.stack([torch.lerp(x, before, 0.25), torch.lerp(x, after, 0.25)], dim=axis + 1).flatten(axis, axis + 1)
+        return torch.stack([x, x], dim=axis + 1).flatten(axis, axis + 1)
+    places = torch.arange(x.shape[axis], device=x.device)
+    last = x.shape[axis] - 1
+    before, after = (places - 1).clamp(min=0), (places + 1).clamp(max=last)
+    if first_apart:
+        before, after = before.clamp(min=1).clamp(max=last), after * (places > 0)
+    sides = [torch.lerp(x, x.index_select(axis, neighbours), 0.25) for neighbours in (before, after)]
+    return torch.stack(sides, dim=axis + 1).flatten(axis, axis + 1)

@@ -216,6 +216,7 @@ def main() -> None:
     cost = tiling_cost(options) if options.model else None
     names = ("frames", "side", "divisor", "memory_side", "memory_divisor", "runs", "clips", "clip_frames", "toy")
     facts = provenance("odvae_encoders", ("torch", "fastvid-vae"), options.device) | {
+        "weights": "random; for PSNR those of --model",
         "dtype": "float32",
         "setting": {name: getattr(options, name) for name in names},
         "gigabytes": peaks,

@@ -4,7 +4,8 @@
     uv run python -m packages.vae.tests.odvae.record_official CHECKOUT
 
 Nothing of that code is kept, only numbers. What it imports and we have no use for (Lightning, decord, readers and
-transforms of videos) is stood in for by nothing. The code of 1.2 builds the graphs of 1.1 and 1.0 as well.
+transforms of videos) is stood in for by nothing. The code of 1.2 builds the graphs of 1.1 and 1.0 as well; that
+of 1.1 and 1.0 gives the same for them to 1e-14 in float64 (tried once, by hand).
 """
 
 import subprocess

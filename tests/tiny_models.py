@@ -13,7 +13,7 @@ from fastvid_pipelines import (
     Refiner,
     Sampling,
 )
-from fastvid_vae import FSAE, FSAEConfig, LatentUpsampler, LatentUpsamplerConfig, ReducioConfig
+from fastvid_vae import FSAE, ODVAE_VARIANT_4, FSAEConfig, LatentUpsampler, LatentUpsamplerConfig, ReducioConfig
 from torch import nn
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -49,6 +49,8 @@ REDUCIO = ReducioConfig(
     fusion_head_width=4,
     norm_groups=2,
 )
+
+OD_VAE = replace(ODVAE_VARIANT_4, widths=(4, 4, 8, 8), num_blocks=1, norm_groups=2)
 
 TRANSFORMER = FSVideoDiTConfig(
     patch_size=(1, 1, 1),

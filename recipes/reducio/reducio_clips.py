@@ -39,14 +39,23 @@ SHORT_SIDE = 144
 CLIP_SHARE = 0.5
 """How many training clips are real ones."""
 
-TIMES = [frame / (NUM_FRAMES - 1) for frame in range(NUM_FRAMES)]
+
+def times(num_frames: int) -> list[float]:
+    """Of the frames of a camera motion, from 0 to 1."""
+    return [frame / (num_frames - 1) for frame in range(num_frames)]
+
+
+TIMES = times(NUM_FRAMES)
 Item = tuple[Tensor, Tensor]
 
 
 class TrainingClips(Dataset[Item]):
-    """Item i is a window of a clip (3 16 side side) and the noise of its latents: the same in every run of a seed."""
+    """Item i is a window of a clip (3 T side side) and the noise of its latents: the same in every run of a seed."""
 
-    def __init__(self, data: Path, side: int, noise_shape: tuple[int, ...], seed: int) -> None:
+    def __init__(
+        self, data: Path, side: int, noise_shape: tuple[int, ...], seed: int, num_frames: int = NUM_FRAMES
+    ) -> None:
+        self.num_frames = num_frames
         self.photos = Photos(data, "train")
         self.clips = Clips(data, "train", SHORT_SIDE)
         self.side, self.noise_shape, self.seed = side, noise_shape, seed
@@ -57,10 +66,10 @@ class TrainingClips(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         rng = random.Random(f"reducio {self.seed} {index}")
         if rng.random() < CLIP_SHARE:
-            clip = self.clips.clip(NUM_FRAMES, FRAME_SIDE, rng)
+            clip = self.clips.clip(self.num_frames, FRAME_SIDE, rng)
         else:
             photo, motion = rng.randrange(len(self.photos.photos)), sample_motion(rng)
-            clip = self.photos.clip(photo, motion, TIMES, FRAME_SIDE, rng)
+            clip = self.photos.clip(photo, motion, times(self.num_frames), FRAME_SIDE, rng)
         top, left = (rng.randrange(FRAME_SIDE - self.side + 1) for _ in range(2))
         noise = torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(rng.getrandbits(63)))
         return clip[:, :, top : top + self.side, left : left + self.side], noise
@@ -73,13 +82,14 @@ def batches(clips: TrainingClips, size: int, first_step: int, device: str) -> It
         yield frames.to(device, memory_format=torch.channels_last_3d), noise.to(device)
 
 
-def validation_clips(data: Path) -> dict[str, list[Tensor]]:
-    """Clips (3 16 128 128) that are never trained on, by kind: the moving camera over photos, and the real ones."""
+def validation_clips(data: Path, num_frames: int = NUM_FRAMES) -> dict[str, list[Tensor]]:
+    """Clips (3 T 128 128) that are never trained on, by kind: the moving camera over photos, and the real ones."""
     photos, clips = Photos(data, "validation"), Clips(data, "validation", FRAME_SIDE)
     motions = [motion for name, motion in MOTIONS.items() if name != STILL]
     return {
         "photos": [
-            photos.centred(i, motions[i % len(motions)], TIMES, FRAME_SIDE)[0] for i in range(len(photos.names))
+            photos.centred(i, motions[i % len(motions)], times(num_frames), FRAME_SIDE)[0]
+            for i in range(len(photos.names))
         ],
-        "real clips": [clips.centred(i, NUM_FRAMES, FRAME_SIDE) for i in range(len(clips.names))],
+        "real clips": [clips.centred(i, num_frames, FRAME_SIDE) for i in range(len(clips.names))],
     }

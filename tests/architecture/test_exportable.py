@@ -72,7 +72,8 @@ def unexportable(source: str) -> list[str]:
 
 def model_files() -> list[Path]:
     """The modules whose code an exporter traces; what cuts videos into chunks and tiles runs around the graph."""
-    around = {"passes.py", "inputs.py", "memory.py", "tiling.py", "checkpoint.py", "metrics.py", "video_io.py"}
+    cutting = {"passes.py", "inputs.py", "memory.py", "tiling.py", "overhang.py", "latent_grid.py"}
+    around = cutting | {"checkpoint.py", "metrics.py", "video_io.py"}
     outside = {"training", "conversion", "__main__.py", "cli.py", "reconstruct.py"} | around
     files = [*source_files("vae"), *source_files("dit")]
     return [file for file in files if not outside & set(file.parts)]

@@ -12,12 +12,14 @@ TOY = {
     "fsae_vs_diffusers": "--num-frames 9 --height 64 --width 64 --models AutoencoderKLWan AutoencoderKLLTXVideo",
     "fsae_lite_vs_standard": "--toy",
     "fsvideo_vs_wan": "--toy",
+    "odvae_encoders": "--toy",
+    "odvae_initialisation": "--toy",
     "reducio": "--toy",
     "reducio_fusion": "--toy",
     "dit_vs_wan": "--num-blocks 1 --heads 1 --frames 1 --height 2 --width 2 --batch 1",
 }
 
-ELSEWHERE = {"asymrnr", "asymrnr_embedded", "asymrnr_flops", "asymrnr_matching"}
+ELSEWHERE = {"vgdfr_embedded", "asymrnr", "asymrnr_embedded", "asymrnr_flops", "asymrnr_matching"}
 """Scripts with a test of their own."""
 
 
@@ -41,6 +43,11 @@ def test_benchmark_at_toy_size(name: str, tmp_path: Path) -> None:
     elif name == "reducio":
         assert report["reducio_seconds"] > 0
         assert "times faster than I2VGen-XL" in output.with_suffix(".md").read_text()
+    elif name == "odvae_initialisation":
+        assert [row["case"] for row in report["results"]] == ["tail", "average", "center", "random"]
+        assert [step for step, _ in report["results"][0]["curve"]] == [0, 1, 2]
+        assert "The paper's order" in output.with_suffix(".md").read_text()
+        assert output.with_suffix(".svg").read_text().count("<polyline") == 4
     elif name == "reducio_fusion":
         assert [row["case"] for row in report["results"]] == ["none", "linear", "add", "attention"]
         assert "the paper's order" in output.with_suffix(".md").read_text()

@@ -13,6 +13,7 @@ import fastvid_pipelines.commands.plan as planning
 import fastvid_pipelines.interfaces as pipelines
 import fastvid_vae
 import fastvid_vae.conversion.dc_ae_layouts as dc_ae
+import fastvid_vae.conversion.odvae_layout as od_vae
 import fastvid_vae.cost
 import torch
 from fastvid_pipelines.stages.preview import PreviewCodec
@@ -33,6 +34,7 @@ site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1,
 # models and accelerators, for pipelines
 autoencoder: pipelines.Autoencoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
 with_content: pipelines.ClipAutoencoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
+without_reference: pipelines.Autoencoder = fastvid_vae.ODVAE(fastvid_vae.ODVAE_VARIANT_4)
 transformer: pipelines.Transformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 shown_content: pipelines.ContentTransformer = dit.ReducioDiT(dit.REDUCIO_DIT_XL)
 upsampler: pipelines.Upsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
@@ -52,6 +54,7 @@ wan_diffusers: converting.Layout = wan.WAN_DIFFUSERS
 wan_official: converting.Layout = wan.WAN_OFFICIAL
 dc_ae_diffusers: converting.Layout = dc_ae.DC_AE_DIFFUSERS
 dc_ae_efficientvit: converting.Layout = dc_ae.DC_AE_EFFICIENTVIT
+od_vae_checkpoint: converting.Layout = od_vae.ODVAE_CHECKPOINT
 
 # the steps of pipelines and their look at a video, as accel reads them
 codec: accel.VideoCodec = PreviewCodec(autoencoder=autoencoder, reference=torch.zeros(1, 3, 64, 64))
@@ -61,5 +64,6 @@ step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_
 decoder: export.VideoDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
 enlarging: export.LatentUpsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 content_decoder: export.VideoDecoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
+plain_decoder: export.VideoDecoder = fastvid_vae.ODVAE(fastvid_vae.ODVAE_VARIANT_4)
 flat: export.VideoTransformer = dit.FSVideoDiT(dit.FSVIDEO_14B)
 content_flat: export.ContentTransformer = dit.ReducioDiT(dit.REDUCIO_DIT_XL)

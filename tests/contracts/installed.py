@@ -11,11 +11,12 @@ from typing import Any
 import fastvid_pipelines.interfaces as pipelines
 from fastvid_accel import AsymRnRConfig
 
-from ..tiny_models import AUTOENCODER, REDUCIO, REDUCIO_TRANSFORMER, TRANSFORMER, randomised
+from ..tiny_models import AUTOENCODER, OD_VAE, REDUCIO, REDUCIO_TRANSFORMER, TRANSFORMER, randomised
 
 TINY_CONFIGS: dict[str, Any] = {
     "FSAE": AUTOENCODER,
     "FSVideoDiT": TRANSFORMER,
+    "ODVAE": OD_VAE,
     "ReducioDiT": REDUCIO_TRANSFORMER,
     "ReducioVAE": REDUCIO,
 }

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fastvid_pipelines.interfaces import Autoencoder
 from torch import Tensor
 
 from .installed import tiny_autoencoder, with_fake
@@ -13,6 +14,10 @@ def draw_frames(num_frames: int, height: int, width: int) -> Tensor:
     return torch.rand(2, 3, num_frames, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
+def reference_of(model: Autoencoder, frames: Tensor) -> Tensor | None:
+    return frames[:, :, 0] if model.takes_reference else None
+
+
 @pytest.mark.parametrize("name", AUTOENCODERS)
 @pytest.mark.parametrize(("num_frames", "height", "width"), [(1, 32, 32), (5, 16, 48), (7, 37, 29)])
 def test_any_size_in_and_the_same_size_out(name: str, num_frames: int, height: int, width: int) -> None:
@@ -22,7 +27,7 @@ def test_any_size_in_and_the_same_size_out(name: str, num_frames: int, height: i
     _, tall, wide = model.stride
     cells = (model.num_latent_frames(num_frames), -(-height // tall), -(-width // wide))
     assert latents.shape == (2, model.latent_channels, *cells)
-    decoded = model.decode(latents, reference=frames[:, :, 0], num_frames=num_frames, size=(height, width))
+    decoded = model.decode(latents, reference=reference_of(model, frames), num_frames=num_frames, size=(height, width))
     assert decoded.shape == frames.shape
     assert decoded.dtype == frames.dtype
 
@@ -33,7 +38,7 @@ def test_without_a_generator_both_ways_are_functions(name: str) -> None:
     frames = draw_frames(5, 32, 32)
     latents = model.encode(frames)
     assert torch.equal(latents, model.encode(frames))
-    first, second = (model.decode(latents, reference=frames[:, :, 0]) for _ in range(2))
+    first, second = (model.decode(latents, reference=reference_of(model, frames)) for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -52,3 +57,15 @@ def test_videos_of_a_batch_do_not_mix(name: str) -> None:
 def test_frames_of_a_wrong_shape_are_refused_by_name(name: str, frames: Tensor) -> None:
     with pytest.raises(ValueError, match="`frames`"):
         tiny_autoencoder(name).encode(frames)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_a_reference_without_use_is_refused(name: str) -> None:
+    model = tiny_autoencoder(name)
+    frames = draw_frames(5, 16, 16)
+    latents = model.encode(frames)
+    if model.takes_reference:
+        assert model.decode(latents, reference=frames[:, :, 0]).shape[:2] == (2, 3)
+        return
+    with pytest.raises(ValueError, match="`reference` has no effect"):
+        model.decode(latents, reference=frames[:, :, 0])

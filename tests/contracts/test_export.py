@@ -19,10 +19,10 @@ from fastvid_export import (
     transformer_exportable,
     upsampler_exportable,
 )
-from fastvid_vae import FSAE, LatentUpsampler, ReducioVAE
+from fastvid_vae import FSAE, ODVAE, LatentUpsampler, ReducioVAE
 from torch import Tensor
 
-from ..tiny_models import AUTOENCODER, REDUCIO, REDUCIO_TRANSFORMER, REFINER, TRANSFORMER, UPSAMPLER, randomised
+from ..tiny_models import AUTOENCODER, OD_VAE, REDUCIO, REDUCIO_TRANSFORMER, REFINER, TRANSFORMER, UPSAMPLER, randomised
 from .installed import TINY_CONFIGS, names
 
 # Of three stages only: what costs time is the trace, and a fourth stage shows nothing new to it.
@@ -37,6 +37,16 @@ SMALL_AUTOENCODER = replace(
 )
 SMALL_REDUCIO = replace(
     REDUCIO, widths=(4, 8, 8), content_widths=(4, 8), temporal_levels=1, fused_levels=(1,), num_frames=8
+)
+SMALL_OD_VAE = replace(
+    OD_VAE,
+    widths=(4, 4, 8),
+    encoder_blocks=("2d", "causal", "causal"),
+    downsamples=("causal time",) * 2,
+    time_downsamples=("none",) * 2,
+    decoder_blocks=("2d", "causal", "half causal"),
+    upsamples=("causal time",) * 2,
+    time_upsamples=("none",) * 2,
 )
 WITH_IMAGE = replace(TRANSFORMER, patch_size=(1, 2, 2), image_width=12, memory_norm="pre")
 WITHOUT_MEMORY = replace(TRANSFORMER, layer_memory=False)
@@ -61,9 +71,9 @@ def named_sizes(path: Path) -> dict[str, list[str | int]]:
 
 def test_every_installed_kind_has_a_graph_here() -> None:
     """A new kind of model needs a test of its own below."""
-    assert names("autoencoder") == ["FSAE", "ReducioVAE"]
+    assert names("autoencoder") == ["FSAE", "ODVAE", "ReducioVAE"]
     assert names("transformer") == ["FSVideoDiT", "ReducioDiT"]
-    assert set(TINY_CONFIGS) == {"FSAE", "FSVideoDiT", "ReducioDiT", "ReducioVAE"}
+    assert set(TINY_CONFIGS) == {"FSAE", "FSVideoDiT", "ODVAE", "ReducioDiT", "ReducioVAE"}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +117,31 @@ def test_decoder_with_content_frame(tmp_path: Path, fusion: Any) -> None:
     latents, content = model.encode(frames), frames[:, :, 3] if fused else None
     inputs = {"latents": latents} | ({} if content is None else {"reference": content})
     torch.testing.assert_close(engine(inputs)[0], model.decode(latents, reference=content), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"upsample_mode": "nearest"}, marks=pytest.mark.slow),
+        pytest.param({"upsamples": ("flat",) * 2, "time_upsamples": ("linear", "mixed")}, marks=pytest.mark.slow),
+    ],
+)
+def test_decoder_without_a_reference(tmp_path: Path, changes: Any) -> None:
+    """Any number of latent frames, one alone among them, which is not interpolated in time.
+
+    Not the attention of version 1.0, 'scrambled', whose shapes no graph for any number of frames holds.
+    """
+    model = randomised(ODVAE(replace(SMALL_OD_VAE, **changes)))
+    _, engine = export(decoder_exportable(model, reference=False), tmp_path)
+    assert named_sizes(tmp_path / "graph.onnx") == {
+        "latents": ["b", 4, "t", "h", "w"],
+        "frames": ["b", 3, "4*t - 3", "4*h", "4*w"],
+    }
+    for frames in (1, 9):
+        clip = torch.rand(1, 3, frames, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        latents = model.encode(clip)
+        torch.testing.assert_close(engine({"latents": latents})[0], model.decode(latents), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

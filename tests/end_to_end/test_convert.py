@@ -11,12 +11,13 @@ import torch
 from diffusers import AutoencoderDC, WanTransformer3DModel
 from fastvid_dit import FSVideoDiT
 from fastvid_pipelines import cli, exit_codes
-from fastvid_vae import FSAE, REDUCIO_FT4, ReducioVAE
-from safetensors.torch import load_file
+from fastvid_vae import FSAE, ODVAE, REDUCIO_FT4, ReducioVAE
+from fastvid_vae.conversion.odvae_config import official
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from ..tiny_models import randomised
+from ..tiny_models import OD_VAE, randomised
 
 ORIGIN = ("--source", "made up here", "--revision", "seed 0", "--licence", "Apache-2.0")
 WIDTHS = (32, 32, 64)
@@ -196,8 +197,8 @@ def test_dc_aes_own_pickle_leads_to_the_same_model(tmp_path: Path) -> None:
         (("fsae", "wan-official"), "`--from` is 'fsae'; 'wan-official' is made of 'fsvideo-dit'"),
         (
             ("fsae", "fsvideo-dit"),
-            "installed: 'dc-ae-diffusers', 'dc-ae-efficientvit', 'reducio-ft2', 'reducio-ft4', 'wan-diffusers', "
-            "'wan-official'",
+            "installed: 'dc-ae-diffusers', 'dc-ae-efficientvit', 'od-vae-checkpoint', 'od-vae-diffusers', "
+            "'reducio-ft2', 'reducio-ft4', 'wan-diffusers', 'wan-official'",
         ),
     ],
 )
@@ -223,3 +224,37 @@ def test_a_released_reducio_vae_becomes_ours_and_itself_again(tmp_path: Path) ->
     message = refused(file, tmp_path / "two", "--from", "reducio-ft2", "--to", "reducio-vae", *ORIGIN)
     assert "makes 4 frames one latent frame" in message
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize("form", ["average", "generator", "state_dict", "bare", "safetensors"])
+@torch.no_grad()
+def test_every_form_of_a_released_od_vae_becomes_ours_and_itself_again(tmp_path: Path, form: str) -> None:
+    """Of the published files, only how they are laid out; the weights are random."""
+    torch.manual_seed(0)
+    model, other = (ODVAE(replace(OD_VAE, widths=(32, 32, 64, 64), norm_groups=32)) for _ in range(2))
+    weights, last = model.state_dict(), other.state_dict()
+    run_of = {"epoch": 3, "batch_idx": 7, "optimizer_state": {"state": {}}, "scaler_state": {"scale": 2.0}}
+    dics = {"gen_model": weights, "dics_model": {"main.0.weight": torch.zeros(1)}}
+    forms: dict[str, object] = {
+        "average": run_of
+        | {"state_dict": dics | {"gen_model": last}, "ema_state_dict": {f"module.{k}": v for k, v in weights.items()}},
+        "generator": run_of | {"state_dict": dics, "ema_state_dict": {}},
+        "state_dict": {"state_dict": weights | {"loss.logvar": torch.zeros(())}},
+        "bare": weights,
+    }
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text(json.dumps(official(model.config)))
+    layout = "od-vae-diffusers" if form == "safetensors" else "od-vae-checkpoint"
+    if form == "safetensors":
+        save_file(weights, tmp_path / "vae" / "diffusion_pytorch_model.safetensors")
+    else:
+        torch.save(forms[form], tmp_path / "vae" / "checkpoint.ckpt")
+    run(tmp_path / "vae", tmp_path / "ours", "--from", layout, "--to", "od-vae", *ORIGIN)
+    assert same_bits(load_file(tmp_path / "ours" / "model.safetensors"), model)
+    run(tmp_path / "ours", tmp_path / "back", "--from", "od-vae", "--to", "od-vae-diffusers")
+    assert same_bits(load_file(tmp_path / "back" / "diffusion_pytorch_model.safetensors"), model)
+    assert json.loads((tmp_path / "back" / "config.json").read_text()) == official(model.config)
+    (tmp_path / "vae" / "config.json").unlink()
+    message = refused(tmp_path / "vae", tmp_path / "no", "--from", layout, "--to", "od-vae", *ORIGIN)
+    assert "put the config.json of the release beside its weights" in message
+    assert not (tmp_path / "no").exists()

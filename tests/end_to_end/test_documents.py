@@ -60,7 +60,7 @@ def test_links_of_a_readme_lead_somewhere(readme: Path) -> None:
 
 def test_examples_run_in_their_order(model: Path, tmp_path: Path) -> None:
     example = {path.name[:2]: path for path in (ROOT / "examples").glob("[0-9][0-9]_*.py")}
-    assert sorted(example) == ["01", "02", "03", "04", "05"]
+    assert sorted(example) == ["01", "02", "03", "04", "05", "06"]
     shared = ("--model", model, "--tiny")
     said = run(example["01"], ASSETS / "meadow.jpg", "the camera pans left", "made.mp4", *shared, cwd=tmp_path)
     assert f"({SAMPLING.num_frames}, {SAMPLING.height}, {SAMPLING.width}, 3)" in said
@@ -71,6 +71,11 @@ def test_examples_run_in_their_order(model: Path, tmp_path: Path) -> None:
     assert "every second key" in said
     said = run(example["05"], ASSETS / "meadow.jpg", "the camera pans left", *shared, cwd=tmp_path)
     assert "a quarter of all queries" in said
+    said = run(
+        example["06"], ASSETS / "meadow.jpg", "the camera holds still", "--output", "merged.mp4", *shared, cwd=tmp_path
+    )
+    assert "of 5 latent frames left" in said
+    assert all((tmp_path / f"merged.{kind}").stat().st_size > 0 for kind in ("mp4", "json", "png"))
     said = run(example["04"], "decoder.onnx", *shared, cwd=tmp_path)
     assert "frames" in said
     assert (tmp_path / "decoder.onnx").stat().st_size > 0

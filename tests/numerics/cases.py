@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from fastvid_dit import FSVideoDiT
 from fastvid_pipelines import ByteTextEncoder, LatentVideo
-from fastvid_vae import FSAE, LatentUpsampler
+from fastvid_vae import FSAE, ODVAE, LatentUpsampler
 from fastvid_vae.fsae.config import DecoderMode
 from torch import Tensor
 
-from ..tiny_models import AUTOENCODER, TEXT_ENCODER, TRANSFORMER, UPSAMPLER, randomised, tiny_pipeline
+from ..tiny_models import AUTOENCODER, OD_VAE, TEXT_ENCODER, TRANSFORMER, UPSAMPLER, randomised, tiny_pipeline
 
 
 def draw(*shape: int) -> Tensor:
@@ -25,6 +25,14 @@ def encoded() -> Tensor:
 def decoded(mode: DecoderMode) -> Tensor:
     model = randomised(FSAE(replace(AUTOENCODER, decoder_mode=mode)))
     return model.decode(draw(1, 4, 2, 2, 2), reference=draw(1, 3, 16, 16).clamp(-1, 1))
+
+
+def odvae_encoded() -> Tensor:
+    return randomised(ODVAE(OD_VAE)).encode(draw(1, 3, 9, 16, 24).clamp(-1, 1))
+
+
+def odvae_decoded() -> Tensor:
+    return randomised(ODVAE(OD_VAE)).decode(draw(1, 4, 3, 2, 3))
 
 
 def velocity(layer_memory: bool) -> Tensor:
@@ -59,6 +67,8 @@ CASES: dict[str, Callable[[], Tensor]] = {
     "decoded_causal": lambda: decoded("causal"),
     "decoded_standard": lambda: decoded("standard"),
     "decoded_lite": lambda: decoded("lite"),
+    "odvae_encoded": odvae_encoded,
+    "odvae_decoded": odvae_decoded,
     "velocity_with_memory": lambda: velocity(layer_memory=True),
     "velocity_without_memory": lambda: velocity(layer_memory=False),
     "text_tokens": text_tokens,

@@ -21,6 +21,7 @@ class FakeAutoencoder(nn.Module):
     """Strides 4, 8, 8: averages on the way in, repeats on the way out; the reference is mixed into all frames."""
 
     stride = (4, 8, 8)
+    takes_reference = True
 
     def __init__(self, latent_channels: int = 4) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ class FakeModel:
 
 
 class FakeLayout:
-    ours, file_stem, nested = "ours", "their_model", "state_dict"
+    ours, file_stem, nested = "ours", "their_model", ("state_dict",)
 
     def load(self, state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None) -> FakeModel:
         if state_dict.keys() != {"theirs"}:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 
-def read(location: Path, nested: str | None = None) -> dict[str, Tensor]:
+def read(location: Path, *nested: str) -> dict[str, Tensor]:
     return read_weights(weight_files(location, "model"), nested)
 
 

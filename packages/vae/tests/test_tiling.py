@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from fastvid_vae import tiling
-from fastvid_vae.fsae.passes import cells, frames_before, pixels
+from fastvid_vae.latent_grid import cells, frames_before, pixels
 from fastvid_vae.tiling import Tiling, cut, merge, plan_grid, plan_spans, span_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st

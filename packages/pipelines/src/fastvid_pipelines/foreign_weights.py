@@ -6,7 +6,7 @@ checked as any other data.
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,13 @@ def weight_files(location: Path, stem: str) -> list[Path]:
     return pickles
 
 
-def read_weights(files: list[Path], nested: str | None) -> StateDict:
+def read_weights(files: list[Path], nested: Sequence[str]) -> StateDict:
     """The tensors in what `weight_files` found; memory is taken only as they are used.
 
     Args:
         files: the files.
-        nested: the key under which a pickle holds the tensors; None: it is the dictionary of them.
+        nested: where a pickle may hold the tensors, such as `state_dict` or `state_dict.generator`: the first place
+            that holds something; where none does, it is the dictionary of them.
     Raises:
         CheckpointError: a damaged file, something other than dense tensors of floats, NaN, a tensor twice or elsewhere
             than the index says.
@@ -95,7 +96,7 @@ def _read_safetensors(file: Path) -> StateDict:
         raise CheckpointError(f"{file} is truncated or no safetensors file: {error}") from error
 
 
-def _read_pickle(file: Path, nested: str | None) -> StateDict:
+def _read_pickle(file: Path, nested: Sequence[str]) -> StateDict:
     if file.suffix not in PICKLES:
         raise CheckpointError(f"{file}: weights are read from .safetensors and from {', '.join(PICKLES)}")
     _check_archive(file)
@@ -107,14 +108,20 @@ def _read_pickle(file: Path, nested: str | None) -> StateDict:
         raise CheckpointError(
             f"{file} holds more than tensors, or is damaged ({type(error).__name__}); such a file is never executed"
         ) from None
-    if nested is not None and isinstance(loaded, dict) and isinstance(loaded.get(nested), dict):
-        loaded = loaded[nested]
+    loaded = next((found for place in nested if (found := _at(loaded, place))), loaded)
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(f"{file} holds {type(loaded).__name__}; expected a dictionary of tensors")
     strange = [str(name)[:80] for name, value in loaded.items() if not _is_named_tensor(name, value)]
     if strange:
         raise CheckpointError(f"{file}: expected names and tensors only; others are {listed(strange)}")
     return _separate(loaded)
+
+
+def _at(loaded: Any, place: str) -> Any:
+    """The dictionary at a place; None where there is none."""
+    for key in place.split("."):
+        loaded = loaded.get(key) if isinstance(loaded, dict) else None
+    return loaded if isinstance(loaded, dict) else None
 
 
 def _check_archive(file: Path) -> None:

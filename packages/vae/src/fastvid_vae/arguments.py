@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -40,6 +41,20 @@ def check_size(size: tuple[int, int], height: int, width: int) -> None:
         raise ValueError(f"`size` is {size}; expected (height, width)")
     check_count("size[0]", size[0], height)
     check_count("size[1]", size[1], width)
+
+
+def check_crop(num_frames: int | None, size: tuple[int, int] | None, held: tuple[int, int, int]) -> None:
+    """`num_frames` and `size` must lie within the frames, rows and columns that latents hold; None is all of them."""
+    if num_frames is not None:
+        check_count("num_frames", num_frames, held[0])
+    if size is not None:
+        check_size(size, *held[1:])
+
+
+def check_same_size(name: str, shape: torch.Size, last: torch.Size | None) -> None:
+    """Every chunk of one video has the batch and the size of the chunk before it."""
+    if last is not None and (shape[0], shape[3:]) != (last[0], last[3:]):
+        raise ValueError(f"`chunks` changes: `{name}` of shape {tuple(last)}, then of {tuple(shape)}")
 
 
 def cells_of(name: str, value: Any, *, step: int, offset: int) -> int:

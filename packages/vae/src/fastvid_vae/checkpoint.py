@@ -84,6 +84,11 @@ def find_folder(
     return _existing(Path(root, subfolder) if subfolder else Path(root))
 
 
+def class_name(folder: Path) -> str:
+    """Of the model in a folder, as its config.json says it."""
+    return str(_read_json(folder / CONFIG_NAME).get("_class_name"))
+
+
 def read_config(folder: Path, config_class: type[Config], class_name: str) -> Config:
     """The configuration in config.json; unknown and missing keys and wrong types are errors."""
     values = _read_json(folder / CONFIG_NAME)

@@ -1,9 +1,9 @@
 """Encode a video file, decode it again, and say what was lost. Long videos pass through in chunks."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastvid_vae import metrics, video_io
+from fastvid_vae.file_codec import CHUNK_LATENTS, check_target, pictures_of, video_chunks
 from fastvid_vae.fsae.model import FSAE
 from fastvid_vae.video_io import Picture
 
-CHUNK_LATENTS = 4
 STRIP_FRAMES = 8
 STRIP_HEIGHT = 256
 
@@ -53,16 +53,16 @@ def reconstruct(
     Raises:
         ValueError: `source` is no video, or `target` cannot be written.
     """
-    _check_target(source, target)
+    check_target(source, target, ".mp4", target.with_suffix(".png"))
     started, rate = perf_counter(), video_io.frame_rate(source)
     score, strip = _Score(), _Strip()
     with video_io.staged(target, target.with_suffix(".png")) as (video_part, strip_part):
         with video_io.VideoWriter(video_part, rate=rate) as writer:
-            for original, decoded in zip(_chunks(model, source), _decoded(model, source), strict=True):
+            for original, decoded in zip(video_chunks(model, source), _decoded(model, source), strict=True):
                 found = decoded[:, :, : original.shape[2], : original.shape[3], : original.shape[4]]
                 found = found.float().clamp(-1, 1)
                 score.add(found, original.float())
-                for before, after in zip(_pictures(original), _pictures(found), strict=True):
+                for before, after in zip(pictures_of(original), pictures_of(found), strict=True):
                     writer.write(after)
                     strip.add(before, after)
                 if on_frames is not None:
@@ -83,20 +83,9 @@ def reconstruct(
     )
 
 
-def _chunks(model: FSAE, source: Path) -> Iterator[Tensor]:
-    """The video as (1, 3, T, H, W) in [-1, 1], in pieces that fill their latents but for the last."""
-    weight = next(model.parameters())
-    pictures = video_io.read_frames(source)
-    length = 1 + model.stride[0] * (CHUNK_LATENTS - 1)
-    while piece := list(islice(pictures, length)):
-        frames = torch.from_numpy(np.stack(piece)).to(weight.device)
-        yield rearrange(frames, "t h w c -> 1 c t h w").to(weight.dtype) / 127.5 - 1
-        length = model.stride[0] * CHUNK_LATENTS
-
-
 def _decoded(model: FSAE, source: Path) -> Iterator[Tensor]:
     """The reconstruction, in pieces as long as those of `_chunks` (the last one before it is cropped)."""
-    chunks = _chunks(model, source)
+    chunks = video_chunks(model, source)
     first = next(chunks)
     reference = first[:, :, 0] if any(model.config.injection) else None
     latents = model.encode_chunks(chain([first], chunks))
@@ -161,18 +150,3 @@ def _column(before: Picture, after: Picture) -> Picture:
     if height > STRIP_HEIGHT:
         pair = functional.interpolate(pair, (STRIP_HEIGHT, max(1, width * STRIP_HEIGHT // height)), mode="area")
     return rearrange(pair.round().byte(), "pair c h w -> (pair h) w c").numpy()
-
-
-def _pictures(frames: Tensor) -> Iterable[Picture]:
-    pictures: Picture = rearrange(((frames[0].float() + 1) * 127.5).round().byte().cpu(), "c t h w -> t h w c").numpy()
-    return pictures
-
-
-def _check_target(source: Path, target: Path) -> None:
-    if target.suffix != ".mp4":
-        raise ValueError(f"`target` is {str(target)!r}; expected a name that ends in .mp4")
-    if not target.parent.is_dir():
-        raise ValueError(f"`target` is {str(target)!r}: no folder {str(target.parent)!r}")
-    for file in (target, target.with_suffix(".png")):
-        if file.is_dir() or file.resolve() == source.resolve():
-            raise ValueError(f"`target` is {str(target)!r}; {str(file)!r} is a folder or the source itself")

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fastvid_vae import REDUCIO_FT2, REDUCIO_FT4, ReducioVAE
+from fastvid_vae import REDUCIO_FT2, REDUCIO_FT4, ReducioVAE, overhang
 from fastvid_vae.conversion import reducio
-from fastvid_vae.reducio import blocks, fusion, overhang
+from fastvid_vae.reducio import blocks, content_tiles, fusion
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -102,7 +102,7 @@ def test_tiles_as_the_released_code_cuts_them(
 
 def separable(rows: overhang.Rows, axes: tuple[overhang.Axis, overhang.Axis]) -> overhang.Rows:
     """The mutant: neighbours as they were before their own blending."""
-    right = overhang._fade
+    right = overhang.fade
     across = [[own if not j else right(row[j - 1], own, axes[1], axis=-1) for j, own in enumerate(row)] for row in rows]
     return [
         [own if not i else right(across[i - 1][j], own, axes[0], axis=-2) for j, own in enumerate(row)]
@@ -128,9 +128,9 @@ def test_mutants_are_caught(
 ) -> None:
     model = model_of("ft4")
     if mutant == "separable blending":
-        monkeypatch.setattr(overhang, "_blend", separable)
+        monkeypatch.setattr(overhang, "blend", separable)
     elif mutant == "features not blended":
-        monkeypatch.setattr(overhang, "_blend_levels", lambda grid, axes: grid)
+        monkeypatch.setattr(content_tiles, "blend_levels", lambda grid, axes: grid)
     elif mutant == "heads of the middle":
         monkeypatch.setattr(model.decoder.mid.attn_1, "num_heads", 4)
     else:

@@ -5,8 +5,8 @@ from itertools import count
 
 import pytest
 import torch
-from fastvid_vae import ReducioVAE, tiling
-from fastvid_vae.reducio import memory, overhang
+from fastvid_vae import ReducioVAE, overhang, tiling
+from fastvid_vae.reducio import memory
 from torch import Tensor, nn
 
 Video = Callable[..., Tensor]
@@ -78,12 +78,12 @@ def cut_hard(span: tiling.Span, to_output: tiling.CellMap) -> Tensor:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_seam_is_seen(layout: str, build: Callable[..., ReducioVAE], monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutants: a cut instead of a fade, and a fade of as many pixels as it should have cells."""
-    right = overhang._fade
+    right = overhang.fade
     monkeypatch.setattr(tiling, "span_weights", cut_hard)
-    monkeypatch.setattr(overhang, "_fade", lambda previous, tile, along, *, axis: tile)
+    monkeypatch.setattr(overhang, "fade", lambda previous, tile, along, *, axis: tile)
     assert largest_step(build(fusion="none"), layout, monkeypatch) >= 1
     short = overhang.Axis(size=32, step=31)
-    monkeypatch.setattr(overhang, "_fade", lambda a, b, along, *, axis: right(a, b, short, axis=axis))
+    monkeypatch.setattr(overhang, "fade", lambda a, b, along, *, axis: right(a, b, short, axis=axis))
     if layout == "overhang":
         assert largest_step(build(fusion="none"), layout, monkeypatch) >= 1 / 2
 

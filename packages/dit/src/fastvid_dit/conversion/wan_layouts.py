@@ -38,7 +38,7 @@ class WanLayout:
 
     Attributes:
         file_stem: what the files of weights are called, without their ending.
-        nested: where pickles of this layout keep the tensors; None: they are the pickled object itself.
+        nested: where pickles of this layout may keep the tensors, if they are not the pickled object itself.
         ours: the name of our layout.
     """
 
@@ -47,7 +47,7 @@ class WanLayout:
     read: Callable[[Mapping[str, Any] | None], FSVideoDiTConfig]
     write: Callable[[FSVideoDiTConfig], dict[str, Any]]
     file_stem: str = "diffusion_pytorch_model"
-    nested: str | None = None
+    nested: tuple[str, ...] = ()
     ours: str = "fsvideo-dit"
 
     def load(self, state_dict: Foreign, config: Mapping[str, Any] | None, /) -> FSVideoDiT:

@@ -55,8 +55,8 @@ class Layout(Protocol):
         ...
 
     @property
-    def nested(self) -> str | None:
-        """The key under which a pickle holds the tensors."""
+    def nested(self) -> tuple[str, ...]:
+        """Where a pickle may hold the tensors, the first that is there: keys, with dots between those of one way."""
         ...
 
     def load(self, state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None, /) -> Saved:
@@ -115,7 +115,7 @@ def convert(options: Options) -> dict[str, Any]:
         config_file = found.folder / CONFIG_NAME
         if config_file.is_file():
             files = [*files, config_file]
-        weights = read_weights([file for file in files if file != config_file], layout.nested if importing else None)
+        weights = read_weights([file for file in files if file != config_file], layout.nested if importing else ())
         logger.info("read: %d tensors", len(weights))
         with new_folder(options.dst) as folder:
             if importing:

@@ -85,7 +85,8 @@ def _there_and_back(
     check_finite("encode", latents)
     encoded = perf_counter()
     _, _, num_frames, height, width = frames.shape
-    decoded = autoencoder.decode(latents, reference=reference, num_frames=num_frames, size=(height, width))
+    given = reference if autoencoder.takes_reference else None
+    decoded = autoencoder.decode(latents, reference=given, num_frames=num_frames, size=(height, width))
     check_finite("decode", decoded)
     seconds |= {"encode": encoded - started, "decode": perf_counter() - encoded}
     logger.info("encode: %.2f s", seconds["encode"])

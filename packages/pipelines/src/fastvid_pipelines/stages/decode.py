@@ -38,7 +38,7 @@ def decode(
     whole = video.latents.shape[2] == autoencoder.num_latent_frames(num_frames)
     frames = autoencoder.decode(
         video.latents.to(reference.dtype),
-        reference=reference,
+        reference=reference if autoencoder.takes_reference else None,
         num_frames=num_frames if whole else None,
         size=(reference.shape[-2], reference.shape[-1]),
     )

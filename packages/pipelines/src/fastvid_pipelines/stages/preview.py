@@ -23,9 +23,9 @@ class PreviewCodec:
     def decode(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b 3 T H W"]:
         """All frames that the latents hold, float32."""
         height, width = self.reference.shape[-2:]
-        return self.autoencoder.decode(
-            latents.to(self.reference.dtype), reference=self.reference, size=(height, width)
-        ).float()
+        reference = self.reference if self.autoencoder.takes_reference else None
+        frames = self.autoencoder.decode(latents.to(self.reference.dtype), reference=reference, size=(height, width))
+        return frames.float()
 
     def encode(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b c t h w"]:
         """Their latents, float32."""

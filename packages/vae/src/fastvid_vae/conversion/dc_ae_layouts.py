@@ -39,12 +39,12 @@ class DCAELayout:
 
     Attributes:
         file_stem: what the files of weights are called, without their ending.
-        nested: where pickles of this layout keep the tensors; None: they are the pickled object itself.
+        nested: where pickles of this layout may keep the tensors, if they are not the pickled object itself.
         ours: the name of our layout.
     """
 
     file_stem: str
-    nested: str | None
+    nested: tuple[str, ...]
     to_diffusers: Callable[[Foreign], StateDict]
     from_diffusers: Callable[[Foreign], StateDict]
     read: Callable[[Mapping[str, Any] | None, FSAEConfig], float]
@@ -133,7 +133,7 @@ def _unchanged(state_dict: Foreign) -> StateDict:
 
 DC_AE_DIFFUSERS = DCAELayout(
     file_stem="diffusion_pytorch_model",
-    nested=None,
+    nested=(),
     to_diffusers=_unchanged,
     from_diffusers=_unchanged,
     read=read_diffusers,
@@ -142,7 +142,7 @@ DC_AE_DIFFUSERS = DCAELayout(
 
 DC_AE_EFFICIENTVIT = DCAELayout(
     file_stem="model",
-    nested="state_dict",
+    nested=("state_dict",),
     to_diffusers=dc_ae_efficientvit.to_diffusers,
     from_diffusers=dc_ae_efficientvit.from_diffusers,
     read=read_efficientvit,

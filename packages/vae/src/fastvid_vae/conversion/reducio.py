@@ -12,17 +12,13 @@ import torch
 from torch import Tensor
 
 from fastvid_vae.checkpoint import build_empty
+from fastvid_vae.conversion.released import StateDict, bare, fitted
 from fastvid_vae.reducio.config import ReducioConfig
 from fastvid_vae.reducio.fusion import frame_table
 from fastvid_vae.reducio.model import ReducioVAE
 
-StateDict = dict[str, Tensor]
-
-PARALLEL = "module."
-LOSS = "loss."
 TABLE = ".pos_embed"
 TABLE_TOLERANCE = 1e-6  # float32; halves are rounded further
-NAMES_SHOWN = 10
 
 
 def convert(state_dict: Mapping[str, Tensor], config: ReducioConfig) -> StateDict:
@@ -36,35 +32,17 @@ def convert(state_dict: Mapping[str, Tensor], config: ReducioConfig) -> StateDic
     return _checked(bare(state_dict), config)
 
 
-def bare(state_dict: Mapping[str, Tensor]) -> StateDict:
-    """The tensors of the model alone, without the wrappings of a training run."""
-    named = {name.removeprefix(PARALLEL): tensor for name, tensor in state_dict.items()}
-    return {name: tensor for name, tensor in named.items() if not name.startswith(LOSS)}
-
-
 def invert(state_dict: Mapping[str, Tensor], config: ReducioConfig) -> StateDict:
     """The exact inverse of `convert`, for a checkpoint without wrappings; raises as it does."""
     return _checked(dict(state_dict), config)
 
 
 def _checked(tensors: StateDict, config: ReducioConfig) -> StateDict:
-    expected = {name: tuple(like.shape) for name, like in build_empty(ReducioVAE, config).state_dict().items()}
-    missing, left = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or left:
-        raise ValueError(
-            f"`state_dict` does not fit `config`: missing {missing[:NAMES_SHOWN]}, left over {left[:NAMES_SHOWN]}"
-        )
-    wrong = [
-        f"{name} {tuple(tensors[name].shape)}, expected {shape}"
-        for name, shape in expected.items()
-        if tensors[name].shape != shape
-    ]
-    if wrong:
-        raise ValueError(f"`state_dict`: misshapen tensors {wrong[:NAMES_SHOWN]}")
+    tensors = fitted(tensors, build_empty(ReducioVAE, config).state_dict())
     for name, tensor in tensors.items():
         if name.endswith(TABLE) and not tensor.is_meta:
             _check_table(name, tensor)
-    return {name: tensors[name] for name in expected}
+    return tensors
 
 
 def _check_table(name: str, stored: Tensor) -> None:

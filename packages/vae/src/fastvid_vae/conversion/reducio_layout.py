@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fastvid_vae.checkpoint import build_empty, read_config
 from fastvid_vae.conversion import reducio
+from fastvid_vae.conversion.released import StateDict, bare
 from fastvid_vae.reducio.config import REDUCIO_FT4, ReducioConfig
 from fastvid_vae.reducio.model import ReducioVAE
 
-StateDict = dict[str, Tensor]
 Foreign = Mapping[str, Tensor]
 
 
@@ -30,13 +30,13 @@ class ReducioLayout:
     Attributes:
         temporal_levels: what `ReducioConfig` calls so; tensors of another compression in time are refused.
         file_stem: what the file is called, without its ending.
-        nested: where pickles of this layout keep the tensors, if they do not hold them bare.
+        nested: where pickles of this layout may keep the tensors, if they do not hold them bare.
         ours: the name of our layout.
     """
 
     temporal_levels: int
     file_stem: str
-    nested: str | None = "state_dict"
+    nested: tuple[str, ...] = ("state_dict",)
     ours: str = "reducio-vae"
 
     def load(self, state_dict: Foreign, config: Mapping[str, Any] | None, /) -> ReducioVAE:
@@ -46,7 +46,7 @@ class ReducioLayout:
             ValueError: tensors that are not those of a released Reducio-VAE.
         """
         del config  # the tensors tell
-        theirs = reducio.bare(state_dict)
+        theirs = bare(state_dict)
         own = self._told(theirs)
         model = build_empty(ReducioVAE, own)
         model.load_state_dict(reducio.convert(theirs, own), assign=True)

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fastvid_vae.conversion.autoencoder_kl import Names, both, middle, resnet
 from fastvid_vae.reducio.fusion import AttentionFusion
 from fastvid_vae.reducio.model import ReducioVAE
 
@@ -35,7 +36,6 @@ DECODER_LEVELS = (0, 1, 1, 2, 3, 3)
 DECODER_BLOCKS = (0, 1, 2, 2)
 DECODER_BLOCKS_OF_LEVEL_1 = (1, 2, 1, 2)  # block 0 narrows, which our level 2 has done
 DECODER_UPSAMPLES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 3}
-PROJECTIONS = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
 
 def start_from_sd_vae(model: ReducioVAE, state_dict: Mapping[str, Tensor]) -> None:
@@ -77,73 +77,55 @@ def start_from_sd_vae(model: ReducioVAE, state_dict: Mapping[str, Tensor]) -> No
 
 
 def _content_encoder() -> Iterator[Entry]:
-    yield from _both("encoder_2d.conv_in", "encoder.conv_in", "same")
+    yield from _with("same", both("encoder_2d.conv_in", "encoder.conv_in"))
     for level in range(NUM_SD_LEVELS):
         for block in range(2):
-            yield from _resnet(f"encoder_2d.down.{level}.block.{block}", _down(level, block), "same")
+            yield from _with("same", resnet(f"encoder_2d.down.{level}.block.{block}", _down(level, block)))
         if level < NUM_SD_LEVELS - 1:
             theirs = f"encoder.down_blocks.{level}.downsamplers.0.conv"
-            yield from _both(f"encoder_2d.down.{level}.downsample.conv", theirs, "same")
-    yield from _middle("encoder_2d", "encoder", "same")
-    yield from _both("encoder_2d.norm_out", "encoder.conv_norm_out", "same")
+            yield from _with("same", both(f"encoder_2d.down.{level}.downsample.conv", theirs))
+    yield from _with("same", middle("encoder_2d", "encoder"))
+    yield from _with("same", both("encoder_2d.norm_out", "encoder.conv_norm_out"))
 
 
 def _video_encoder(model: ReducioVAE) -> Iterator[Entry]:
-    yield from _both("encoder_3d.conv_in", "encoder.conv_in", "centre tap")
+    yield from _with("centre tap", both("encoder_3d.conv_in", "encoder.conv_in"))
     for level, blocks in enumerate(ENCODER_BLOCKS):
         for block, source in enumerate(blocks):
-            yield from _resnet(f"encoder_3d.down.{level}.block.{block}", _down(*source), "centre tap")
+            yield from _with("centre tap", resnet(f"encoder_3d.down.{level}.block.{block}", _down(*source)))
     for level, source_level in enumerate(ENCODER_DOWNSAMPLES):
         form: Form = "first tap" if model.config.halves_time(level) else "no depth"
         theirs = f"encoder.down_blocks.{source_level}.downsamplers.0.conv"
-        yield from _both(f"encoder_3d.down.{level}.downsample.conv", theirs, form)
-    yield from _middle("encoder_3d", "encoder", "centre tap")
-    yield from _both("encoder_3d.norm_out", "encoder.conv_norm_out", "same")
+        yield from _with(form, both(f"encoder_3d.down.{level}.downsample.conv", theirs))
+    yield from _with("centre tap", middle("encoder_3d", "encoder"))
+    yield from _with("same", both("encoder_3d.norm_out", "encoder.conv_norm_out"))
 
 
 def _decoder() -> Iterator[Entry]:
-    yield from _middle("decoder", "decoder", "centre tap")
+    yield from _with("centre tap", middle("decoder", "decoder"))
     for level, source_level in enumerate(DECODER_LEVELS):
         blocks = DECODER_BLOCKS_OF_LEVEL_1 if level == 1 else DECODER_BLOCKS
         for i, block in enumerate(blocks):
             theirs = f"decoder.up_blocks.{NUM_SD_LEVELS - 1 - source_level}.resnets.{block}"
-            yield from _resnet(f"decoder.up.{level}.block_{1 + i // 2}.{i % 2}", theirs, "centre tap")
+            yield from _with("centre tap", resnet(f"decoder.up.{level}.block_{1 + i // 2}.{i % 2}", theirs))
     for level, source_level in DECODER_UPSAMPLES.items():
         theirs = f"decoder.up_blocks.{NUM_SD_LEVELS - 1 - source_level}.upsamplers.0.conv"
-        yield from _both(f"decoder.up.{level}.upsample.conv", theirs, "centre tap")
-    yield from _both("decoder.norm_out", "decoder.conv_norm_out", "same")
-    yield from _both("decoder.conv_out", "decoder.conv_out", "centre tap")
+        yield from _with("centre tap", both(f"decoder.up.{level}.upsample.conv", theirs))
+    yield from _with("same", both("decoder.norm_out", "decoder.conv_norm_out"))
+    yield from _with("centre tap", both("decoder.conv_out", "decoder.conv_out"))
 
 
 def _down(level: int, block: int) -> str:
     return f"encoder.down_blocks.{level}.resnets.{block}"
 
 
-def _middle(ours: str, theirs: str, form: Form) -> Iterator[Entry]:
-    for block in range(2):
-        yield from _resnet(f"{ours}.mid.block_{block + 1}", f"{theirs}.mid_block.resnets.{block}", form)
-    attention = f"{theirs}.mid_block.attentions.0"
-    yield from _both(f"{ours}.mid.attn_1.norm", f"{attention}.group_norm", "same")
-    for own, source in PROJECTIONS.items():
-        yield from _both(f"{ours}.mid.attn_1.{own}", f"{attention}.{source}", form)
-
-
-def _resnet(ours: str, theirs: str, form: Form) -> Iterator[Entry]:
-    for norm in ("norm1", "norm2"):
-        yield from _both(f"{ours}.{norm}", f"{theirs}.{norm}", "same")
-    for conv in ("conv1", "conv2"):
-        yield from _both(f"{ours}.{conv}", f"{theirs}.{conv}", form)
-    yield from _both(f"{ours}.nin_shortcut", f"{theirs}.conv_shortcut", form)
-
-
-def _both(ours: str, theirs: str, form: Form) -> Iterator[Entry]:
-    yield f"{ours}.weight", f"{theirs}.weight", form
-    yield f"{ours}.bias", f"{theirs}.bias", "same"
+def _with(form: Form, names: Iterator[Names]) -> Iterator[Entry]:
+    return ((ours, theirs, form) for ours, theirs in names)
 
 
 def _formed(tensor: Tensor, form: Form) -> Tensor:
     """A 2-D kernel, or the matrix of an attention's projection, as the kernel that stands for it."""
-    if form == "same" and tensor.dim() == 1:
+    if tensor.dim() == 1:
         return tensor
     kernel = tensor[:, :, None, None] if tensor.dim() == 2 else tensor
     if form == "same":

@@ -1,11 +1,9 @@
 """What an FSAE's `encode` and `decode` refuse, besides what every autoencoder does."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from fastvid_vae.arguments import cells_of, check_count, check_size, check_tensor, tile_sides
+from fastvid_vae.arguments import cells_of, check_tensor, tile_sides
 from fastvid_vae.tiling import Tiling
 
 
@@ -26,22 +24,6 @@ def check_reference(reference: Tensor, latents: Tensor, *, stride: int, size: tu
             f"`reference` is {height} x {width} pixels; these latents hold {full[0]} x {full[1]}, "
             f"of which at most {stride - 1} rows and columns may be missing"
         )
-
-
-def check_same_size(name: str, shape: torch.Size, last: torch.Size | None) -> None:
-    """Every chunk of one video has the batch and the size of the chunk before it."""
-    if last is not None and (shape[0], shape[3:]) != (last[0], last[3:]):
-        raise ValueError(f"`chunks` changes: `{name}` of shape {tuple(last)}, then of {tuple(shape)}")
-
-
-def check_crop(
-    num_frames: int | None, size: tuple[int, int] | None, cells: Sequence[int], *, strides: tuple[int, int, int]
-) -> None:
-    """`num_frames` and `size` must lie within what latents of so many `cells` (t, h, w) hold."""
-    if num_frames is not None:
-        check_count("num_frames", num_frames, 1 + (cells[0] - 1) * strides[0])
-    if size is not None:
-        check_size(size, cells[1] * strides[1], cells[2] * strides[2])
 
 
 def check_noise(mode: str, weight: float, generator: torch.Generator | None) -> None:

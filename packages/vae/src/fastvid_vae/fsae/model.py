@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fastvid_vae import checkpoint
-from fastvid_vae.arguments import check_latents
+from fastvid_vae.arguments import check_crop, check_latents
 from fastvid_vae.fsae import inputs
 from fastvid_vae.fsae.config import FSAEConfig
 from fastvid_vae.fsae.decoder import Decoder
 from fastvid_vae.fsae.encoder import Encoder
-from fastvid_vae.fsae.passes import DecoderPass, EncoderPass, FirstFrame, decode_overlapping, pad_to_cells
+from fastvid_vae.fsae.passes import DecoderPass, EncoderPass, FirstFrame, decode_overlapping
+from fastvid_vae.latent_grid import held_by, pad_to_cells
 from fastvid_vae.layers.noise import Noise, NoiseMode
 from fastvid_vae.layers.stream import Stream
 from fastvid_vae.tiling import Tiling
@@ -78,6 +79,11 @@ class FSAE(nn.Module):
     def latent_channels(self) -> int:
         return self.config.latent_channels
 
+    @property
+    def takes_reference(self) -> bool:
+        """Whether `decode` has a use for a reference; where it has none, it refuses one."""
+        return any(self.config.injection)
+
     def num_latent_frames(self, num_frames: int) -> int:
         """Latent frames of a video of `num_frames` frames, padded to 1 + 4k."""
         if num_frames < 1:
@@ -125,7 +131,7 @@ class FSAE(nn.Module):
             generator, noise_mode: the decoder's noise (section 2.2); off by default, so that decoding is a function.
         """
         raw = self._raw(latents)
-        inputs.check_crop(num_frames, size, latents.shape[2:], strides=self.stride)
+        check_crop(num_frames, size, held_by(latents, self.stride))
         noise = self._noise(noise_mode, generator)
         first_frame = FirstFrame(self.encoder, self.config, reference, size)
         if self.config.decoder_mode == "standard":

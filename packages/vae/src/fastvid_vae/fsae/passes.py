@@ -1,24 +1,21 @@
 """One pass over one video: in chunks along time, in tiles across the picture, or whole, through the same code."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from fastvid_vae.arguments import check_frames
+from fastvid_vae.arguments import check_frames, check_same_size
 from fastvid_vae.fsae import inputs, memory
 from fastvid_vae.fsae.config import FSAEConfig
 from fastvid_vae.fsae.decoder import Decoder
 from fastvid_vae.fsae.encoder import Encoder
+from fastvid_vae.latent_grid import cells, frames_before, held_by, pad_to_cells, pixels
 from fastvid_vae.layers.noise import Noise
 from fastvid_vae.layers.stream import Stream
 from fastvid_vae.tiling import Tile, Tiling, cut, merge, plan_grid, plan_spans
-
-logger = logging.getLogger(__name__)
 
 
 class FirstFrame:
@@ -63,7 +60,7 @@ class EncoderPass:
     def __call__(self, frames: Tensor) -> Tensor:
         config, first = self._config, self._last_shape is None
         check_frames(frames)
-        inputs.check_same_size("frames", frames.shape, self._last_shape)
+        check_same_size("frames", frames.shape, self._last_shape)
         if self._last_shape is not None and self._padded:
             raise ValueError(
                 f"`chunks` holds a chunk of {self._last_shape[2]} frames before its last one; only the last may "
@@ -122,7 +119,7 @@ class DecoderPass:
         self._last_shape: torch.Size | None = None
 
     def __call__(self, latents: Tensor) -> Tensor:
-        inputs.check_same_size("latents", latents.shape, self._last_shape)
+        check_same_size("latents", latents.shape, self._last_shape)
         self._last_shape = latents.shape
         if self._tiling is None:
             self._tiling = _decoder_tiling(self._config, latents)
@@ -182,31 +179,6 @@ def decode_overlapping(
     return merge(parts(), [(span, *tile) for tile in grid for span in spans], maps)
 
 
-def pad_to_cells(frames: Tensor, strides: tuple[int, int, int], *, first: bool = True) -> Tensor:
-    """Repeat the last frame to 1 + 4k frames (4k after the first chunk) and the border to whole latent cells."""
-    time, height, width = strides
-    missing = (-(frames.shape[2] - first) % time, -frames.shape[3] % height, -frames.shape[4] % width)
-    if not any(missing):
-        return frames
-    logger.info("padding %s by %s frames, rows and columns", tuple(frames.shape[2:]), missing)
-    return functional.pad(frames, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
-
-
-def pixels(cell: int, *, stride: int) -> int:
-    """Pixels before a cell boundary."""
-    return cell * stride
-
-
-def cells(cell: int) -> int:
-    """Cells before a cell boundary: the map of an axis that stays latent."""
-    return cell
-
-
-def frames_before(latent: int, *, stride: int) -> int:
-    """Frames before a latent boundary: the first latent holds one frame, the others `stride` each."""
-    return max(0, 1 + stride * (latent - 1))
-
-
 def _split_frames(frames: Tensor, latents: int | None, stride: int, *, first: bool) -> Sequence[Tensor]:
     """Pieces of so many latents each; the first latent of a video holds one frame alone."""
     if latents is None:
@@ -219,8 +191,7 @@ def _split_frames(frames: Tensor, latents: int | None, stride: int, *, first: bo
 
 def _decoder_tiling(config: FSAEConfig, latents: Tensor) -> Tiling:
     """What the memory budget asks for."""
-    time, height, width = config.stride
-    video = (frames_before(latents.shape[2], stride=time), latents.shape[3] * height, latents.shape[4] * width)
+    video = held_by(latents, config.stride)
     footprint = memory.decoder_footprint(config, itemsize=latents.element_size(), batch=latents.shape[0])
     exact = config.decoder_mode != "standard"
     return memory.automatic_tiling(footprint, video, strides=config.stride, exact_in_time=exact)

@@ -1,14 +1,14 @@
 """What a Reducio-VAE's `encode`, `decode` and `tiled` refuse, besides what every autoencoder does."""
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from fastvid_vae.arguments import cells_of, check_count, check_size, check_tensor, tile_sides
+from fastvid_vae.arguments import cells_of, check_tensor, tile_sides
+from fastvid_vae.overhang import Layout
 from fastvid_vae.reducio.config import ReducioConfig
-from fastvid_vae.reducio.passes import Layout, Pieces
+from fastvid_vae.reducio.passes import Pieces
 from fastvid_vae.tiling import Tiling
 
 BRIGHTEST = 1.5  # decoders of pictures overshoot [-1, 1] a little; pixels in [0, 255] are far beyond
@@ -36,16 +36,6 @@ def check_clips(latent_frames: int, clip: int | None) -> None:
             f"`latents` holds {latent_frames} latent frames; clips have {clip}, so expected a multiple of it "
             f"(nearest legal values: {below} and {below + clip}), or `tiled` with the clips' length as `temporal`"
         )
-
-
-def check_crop(
-    num_frames: int | None, size: tuple[int, int] | None, cells: Sequence[int], *, strides: tuple[int, int, int]
-) -> None:
-    """`num_frames` and `size` must lie within what latents of so many `cells` (t, h, w) hold."""
-    if num_frames is not None:
-        check_count("num_frames", num_frames, cells[0] * strides[0])
-    if size is not None:
-        check_size(size, cells[1] * strides[1], cells[2] * strides[2])
 
 
 def content_frames(

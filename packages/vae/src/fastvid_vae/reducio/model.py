@@ -10,14 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fastvid_vae import checkpoint
-from fastvid_vae.arguments import check_frames, check_latents
+from fastvid_vae.arguments import check_crop, check_frames, check_latents
+from fastvid_vae.overhang import Layout
 from fastvid_vae.posterior import Posterior
 from fastvid_vae.reducio import inputs, memory
 from fastvid_vae.reducio.blocks import conv
 from fastvid_vae.reducio.config import ReducioConfig
 from fastvid_vae.reducio.decoder import FusionDecoder
 from fastvid_vae.reducio.encoder import ContentEncoder, VideoEncoder
-from fastvid_vae.reducio.passes import Layout, Pieces, decode_clip, encode_clip, pad_to_clips, split_clips
+from fastvid_vae.reducio.passes import Pieces, decode_clip, encode_clip, pad_to_clips, split_clips
 
 NORM_EPS = 1e-5
 
@@ -82,6 +83,11 @@ class ReducioVAE(nn.Module):
     @property
     def latent_channels(self) -> int:
         return self.config.latent_channels
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether `decode` has a use for a reference; where it has none, it refuses one, and else demands it."""
+        return self.config.fusion != "none"
 
     def num_latent_frames(self, num_frames: int) -> int:
         """Latent frames of a video of `num_frames` frames, padded to whole clips."""
@@ -149,7 +155,7 @@ class ReducioVAE(nn.Module):
         check_latents(latents, channels=self.latent_channels)
         time, space, _ = self.stride
         inputs.check_clips(latents.shape[2], self._clip_latents)
-        inputs.check_crop(num_frames, size, latents.shape[2:], strides=self.stride)
+        check_crop(num_frames, size, (latents.shape[2] * time, latents.shape[3] * space, latents.shape[4] * space))
         clips = split_clips(latents, self._clip_latents)
         content = inputs.content_frames(reference, latents, num_clips=len(clips), config=self.config, size=size)
         pictures: Sequence[Tensor | None] = [None] * len(clips)

@@ -5,17 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import mul
-from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional
 
-from fastvid_vae.reducio import overhang
+from fastvid_vae import overhang
+from fastvid_vae.overhang import Layout
+from fastvid_vae.reducio.content_tiles import decode_overhanging
 from fastvid_vae.tiling import Tiling, cut, merge, plan_grid
 
 logger = logging.getLogger(__name__)
-
-Layout = Literal["even", "overhang"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Pieces:
 def encode_clip(run: Callable[[Tensor], Tensor], frames: Tensor, pieces: Pieces, stride: int) -> Tensor:
     """Moments of one clip; `run` gives those of a tile."""
     if pieces.layout == "overhang":
-        return overhang.encode(run, frames, pieces.tiling, stride)
+        return overhang.merge(run, frames, pieces.tiling, taken=stride, given=1)
     to_pixels, to_cells = partial(mul, stride), partial(mul, 1)
     grid = plan_grid(frames.shape[3] // stride, frames.shape[4] // stride, pieces.tiling)
     return merge((run(cut(frames, tile, [to_pixels] * 2)) for tile in grid), grid, [to_cells] * 2)
@@ -61,7 +60,7 @@ def decode_clip(
         stride: pixels of a latent cell.
     """
     if pieces.layout == "overhang":
-        return overhang.decode(run, features, latents, picture, pieces.tiling, stride)
+        return decode_overhanging(run, features, latents, picture, pieces.tiling, stride)
     to_pixels, to_cells = partial(mul, stride), partial(mul, 1)
     grid = plan_grid(latents.shape[3], latents.shape[4], pieces.tiling)
     parts = (

@@ -33,7 +33,7 @@ class PatchGAN(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm3d(factor * width) for factor in (2, 4, 8))
         self.head = nn.Conv3d(8 * width, 1, (1, 4, 4), padding=(0, 1, 1))
-        self.apply(_init_weights)
+        self.apply(init_patchgan)
 
     def forward(self, frames: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b 1 t h w"]:
         """Logits, larger where a patch looks real.
@@ -77,7 +77,8 @@ def adaptive_weight(
     return weight.clamp(max=LARGEST_WEIGHT).detach()
 
 
-def _init_weights(module: nn.Module) -> None:
+def init_patchgan(module: nn.Module) -> None:
+    """Weights of a discriminator before its training, as in pix2pix; for `Module.apply`."""
     if isinstance(module, nn.Conv3d):
         nn.init.normal_(module.weight, std=0.02)
     elif isinstance(module, nn.BatchNorm3d):

@@ -1,18 +1,22 @@
-"""Tiles as the released code cuts them: at a fixed step from the top left, each reaching beyond its step to the right
-and below. The last ones may be slivers. Source: Reducio, section 4.1 (high resolutions are split into tiles).
+"""Tiles as released code cuts them: at a fixed step from the top left, each reaching beyond its step to the right and
+below. The last ones may be slivers. Source: Reducio, section 4.1, and OD-VAE's code, which do it alike.
 
 Every tile is blended with the one above it, then with the one to its left, both as they are after their own blending;
-so corners are not the products of two ramps, and features of the content frame are blended as pixels are.
+so corners are not the products of two ramps.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fastvid_vae.tiling import Tiling
+
+Layout = Literal["even", "overhang"]
+"""Tiles of one size, the last one moved back, as `tiling` plans them; or as here."""
 
 Rows = list[list[Tensor]]
 
@@ -32,35 +36,20 @@ class Axis:
         return previous * (self.size - self.step) // self.size
 
 
-def encode(run: Callable[[Tensor], Tensor], frames: Tensor, tiling: Tiling, stride: int) -> Tensor:
-    """Moments of a clip from the moments of its tiles."""
-    axes = _axes(tiling, [size // stride for size in frames.shape[3:]])
-    tiles = _cut(frames, axes, stride)
-    return _join(_blend([[run(tile) for tile in row] for row in tiles], axes), axes, 1)
+def merge(run: Callable[[Tensor], Tensor], x: Tensor, tiling: Tiling, *, taken: int, given: int) -> Tensor:
+    """One tensor from what `run` gives for the tiles of `x`.
+
+    Args:
+        run: a tile to its result.
+        x: b c t h w.
+        tiling: in cells.
+        taken, given: positions of a cell in `x` and in the result.
+    """
+    axes = plan_axes(tiling, [size // taken for size in x.shape[3:]])
+    return join(blend([[run(tile) for tile in row] for row in cut(x, axes, taken)], axes), axes, given)
 
 
-def decode(
-    run: Callable[[Tensor, Sequence[Tensor]], Tensor],
-    features: Callable[[Tensor], list[Tensor]],
-    latents: Tensor,
-    picture: Tensor | None,
-    tiling: Tiling,
-    stride: int,
-) -> Tensor:
-    """Frames of a clip from its tiles; each has the features of its own part of the content frame."""
-    axes = _axes(tiling, latents.shape[3:])
-    tiles = _cut(latents, axes, 1)
-    content: list[list[list[Tensor]]] = [[[] for _ in row] for row in tiles]
-    if picture is not None:
-        content = _blend_levels([[features(tile) for tile in row] for row in _cut(picture, axes, stride)], axes)
-    frames = [
-        [run(tile, own) for tile, own in zip(row, own_row, strict=True)]
-        for row, own_row in zip(tiles, content, strict=True)
-    ]
-    return _join(_blend(frames, axes), axes, stride)
-
-
-def _axes(tiling: Tiling, cells: Sequence[int]) -> tuple[Axis, Axis]:
+def plan_axes(tiling: Tiling, cells: Sequence[int]) -> tuple[Axis, Axis]:
     sides = zip((tiling.height, tiling.width), cells, strict=True)
     height, width = (
         Axis(size=length, step=length)
@@ -71,7 +60,7 @@ def _axes(tiling: Tiling, cells: Sequence[int]) -> tuple[Axis, Axis]:
     return height, width
 
 
-def _cut(x: Tensor, axes: tuple[Axis, Axis], unit: int) -> Rows:
+def cut(x: Tensor, axes: tuple[Axis, Axis], unit: int) -> Rows:
     height, width = axes
     return [
         [
@@ -82,7 +71,7 @@ def _cut(x: Tensor, axes: tuple[Axis, Axis], unit: int) -> Rows:
     ]
 
 
-def _blend(rows: Rows, axes: tuple[Axis, Axis]) -> Rows:
+def blend(rows: Rows, axes: tuple[Axis, Axis]) -> Rows:
     height, width = axes
     blended: Rows = []
     for i, row in enumerate(rows):
@@ -90,19 +79,14 @@ def _blend(rows: Rows, axes: tuple[Axis, Axis]) -> Rows:
         for j, own in enumerate(row):
             tile = own
             if i:
-                tile = _fade(blended[i - 1][j], tile, height, axis=-2)
+                tile = fade(blended[i - 1][j], tile, height, axis=-2)
             if j:
-                tile = _fade(blended[i][j - 1], tile, width, axis=-1)
+                tile = fade(blended[i][j - 1], tile, width, axis=-1)
             blended[i].append(tile)
     return blended
 
 
-def _blend_levels(grid: list[list[list[Tensor]]], axes: tuple[Axis, Axis]) -> list[list[list[Tensor]]]:
-    levels = [_blend([[own[level] for own in row] for row in grid], axes) for level in range(len(grid[0][0]))]
-    return [[[level[i][j] for level in levels] for j in range(len(row))] for i, row in enumerate(grid)]
-
-
-def _fade(previous: Tensor, tile: Tensor, along: Axis, *, axis: int) -> Tensor:
+def fade(previous: Tensor, tile: Tensor, along: Axis, *, axis: int) -> Tensor:
     """The tile with its first positions faded in from the last ones of the tile before it."""
     length = min(tile.shape[axis], along.shared(previous.shape[axis]))
     ramp = torch.arange(length, device=tile.device).to(tile.dtype) / max(length, 1)
@@ -112,7 +96,7 @@ def _fade(previous: Tensor, tile: Tensor, along: Axis, *, axis: int) -> Tensor:
     return torch.cat([faded, tile.narrow(axis, length, tile.shape[axis] - length)], dim=axis)
 
 
-def _join(rows: Rows, axes: tuple[Axis, Axis], unit: int) -> Tensor:
+def join(rows: Rows, axes: tuple[Axis, Axis], unit: int) -> Tensor:
     """What every tile has of its own step, side by side."""
     height, width = axes[0].step * unit, axes[1].step * unit
     return torch.cat([torch.cat([tile[..., :height, :width] for tile in row], dim=-1) for row in rows], dim=-2)

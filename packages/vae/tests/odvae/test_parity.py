@@ -118,7 +118,7 @@ def test_mutants_are_caught(
         monkeypatch.setattr(
             blocks.F,
             "scaled_dot_product_attention",
-            lambda q, k, v: attention(*(x.flatten(0, 1)[None] for x in (q, k, v))).view(q.shape),
+            lambda q, k, v: attention(*(x.flatten(0, 2)[None, None] for x in (q, k, v))).view(q.shape),
         )
     else:
         double = resample.double

@@ -1,0 +1,153 @@
+"""How much faster is HunyuanVideo with fewer latent frames? The full-size transformer with random weights, on a GPU.
+
+One forward pass at each forced latent length gives c, its time as a share of that at all 25 latents; from it, and from
+the measured cost of the preview, follow the speed-ups for k = 5, 10 and 15 of 50 steps; beside it stands the cost that
+operations set. Which length a video gets depends on trained weights; nothing is said of that here.
+
+    python benchmarks/vgdfr.py --device cuda --output benchmarks/results/vgdfr_h200_202611.json
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from asymrnr_cases import hunyuan
+from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import AutoencoderKLHunyuanVideo
+from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
+from fastvid_accel.integrations.diffusers.codecs import Preview, codec_of
+from provenance import provenance
+from report import publish
+from timing import timed
+
+STEPS, STARTS = 50, (5, 10, 15)
+PAPER = {5: "1.31 to 2.92", 10: "1.27 to 2.33", 15: "1.24 to 1.96"}
+"""Speed-ups of the paper's Table 1 on an A100, thresholds 0.9 to 0.5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A model, a size and the lengths to force; the first is the whole video."""
+
+    transformer: Callable[[], Any]
+    vae: Callable[[], Any]
+    text: int
+    rows: int
+    columns: int
+    lengths: tuple[int, ...]
+
+
+FULL = Case(
+    transformer=HunyuanVideoTransformer3DModel,
+    vae=AutoencoderKLHunyuanVideo,
+    text=4096,
+    rows=68,
+    columns=120,
+    lengths=(25, 21, 17, 14, 9),  # 14: every pair of latents merged; 9: every four
+)
+TOY = Case(
+    transformer=lambda: HunyuanVideoTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        rope_axes_dim=(4, 6, 6),
+    ),
+    vae=lambda: AutoencoderKLHunyuanVideo(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4),
+    text=16,
+    rows=4,
+    columns=6,
+    lengths=(5, 4, 3),
+)
+
+
+def median_seconds(call: Callable[[], object], device: str, runs: int) -> float:
+    """After one call that does not count."""
+    call()
+    return statistics.median(timed(call, device) for _ in range(runs))
+
+
+def cost_by_operations(share: float) -> float:
+    """Linear layers and attention of HunyuanVideo at 51,000 tokens: 0.264 and 0.736 of the operations."""
+    return 0.264 * share + 0.736 * share**2
+
+
+@torch.inference_mode()
+def measure(case: Case, device: str, dtype: torch.dtype, runs: int) -> dict[str, Any]:
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        try:
+            model = case.transformer().eval()
+            seconds = {
+                length: median_seconds(lambda given=given: model(**given), device, runs)
+                for length in case.lengths
+                for given in [hunyuan((length, case.rows, case.columns), text=case.text)]
+            }
+            del model
+            previews = {kind: preview_seconds(case, kind, device, runs) for kind in ("full", "truncated")}
+        finally:
+            torch.set_default_dtype(torch.float32)
+    whole = case.lengths[0]
+    results = []
+    for length in case.lengths:
+        share, cost = length / whole, seconds[length] / seconds[whole]
+        row = {"case": f"{length} latents", "seconds": seconds[length], "cost": cost}
+        row |= {"cost_by_operations": cost_by_operations(share)}
+        for start in STARTS:
+            spent = start + previews["truncated"] / seconds[whole] * (length < whole) + (STEPS - start) * cost
+            row[f"speed_up_from_{start}"] = STEPS / spent
+        results.append(row)
+        print(row, file=sys.stderr)
+    return {"preview_steps": {kind: value / seconds[whole] for kind, value in previews.items()}, "results": results}
+
+
+def preview_seconds(case: Case, kind: Preview, device: str, runs: int) -> float:
+    """Of decoding all latents and encoding all frames again, in tiles where they do not fit."""
+    vae = case.vae().eval()
+    vae.enable_tiling()
+    codec = codec_of(vae, 4, kind)
+    latents = torch.randn(1, vae.config.latent_channels, case.lengths[0], case.rows, case.columns)
+    return median_seconds(lambda: codec.encode(codec.decode(latents)), device, runs)
+
+
+def table(facts: dict[str, Any]) -> str:
+    cost = facts["preview_steps"]
+    lines = [
+        f"A preview costs {cost['full']:.2f} steps, {cost['truncated']:.2f} with a stage of the autoencoder left out.",
+        "",
+        "| latents | seconds | cost | by operations | " + " | ".join(f"k = {k}" for k in STARTS) + " |",
+        "|---" * (4 + len(STARTS)) + "|",
+    ]
+    for row in facts["results"]:
+        speeds = " | ".join(f"({row[f'speed_up_from_{start}']:.2f}x)" for start in STARTS)
+        lines.append(
+            f"| {row['case']} | {row['seconds']:.3f} | {row['cost']:.3f} | {row['cost_by_operations']:.3f} | {speeds} |"
+        )
+    lines.append("| the paper, A100 | | | | " + " | ".join(f"{PAPER[start]}x" for start in STARTS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--runs", type=int, default=5, help="timed calls after the first one")
+    parser.add_argument("--toy", action="store_true", help="a tiny model: only to see that it runs")
+    parser.add_argument("--output", type=Path, help="JSON to write; the table appears beside it as .md")
+    options = parser.parse_args()
+    if options.device == "cpu" and not options.toy:
+        parser.error("the full-size model needs --device cuda; --toy runs anywhere")
+    dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
+    facts = provenance("vgdfr", ("torch", "diffusers", "fastvid-accel"), options.device)
+    facts |= {"dtype": str(dtype), "runs": options.runs}
+    facts |= measure(TOY if options.toy else FULL, options.device, dtype, options.runs)
+    publish(facts, table(facts), options.output)
+
+
+if __name__ == "__main__":
+    main()

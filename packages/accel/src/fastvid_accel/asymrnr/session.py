@@ -1,5 +1,6 @@
 """A reducer around the denoising loop."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, cast, final
 
@@ -18,6 +19,9 @@ class ReducingSession:
     def __init__(self, reducer: Reducer, attention: AttentionOp) -> None:
         self._reducer = reducer
         self._attention = attention
+        # torch's compiler takes seconds to import; who has compiled the model has it by now.
+        compiles = "torch._dynamo" in sys.modules
+        self._attend = _outside_graphs(_attend) if compiles else _attend
         self._step: int | None = None
 
     def begin_step(self, step: Step, /) -> None:
@@ -46,16 +50,16 @@ class ReducingSession:
         if self._step is None:
             raise ValueError("`begin_step` has not been called; a session has to know the step before it reduces")
         place = Place(branch="", block=site.block, num_blocks=site.num_blocks, step=self._step, grid=site.grid)
-        return _attend(self._reducer, self._attention, (q, k, v), place, site)
+        return self._attend(self._reducer, self._attention, (q, k, v), place, site)
 
     def end_step(
         self,
         latents: Float[Tensor, "b c t h w"],
         denoised: Float[Tensor, "b c t h w"],
-        positions: Float[Tensor, "3 t h w"],
+        positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
-    ) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "3 t h w"]]:
+    ) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"]]:
         """The latents and positions as they came."""
         return latents, positions
 
@@ -68,11 +72,12 @@ class ReducingSession:
         return self._reducer.report()
 
 
-def _attend_eagerly(
+def _attend(
     reducer: Reducer, attention: AttentionOp, qkv: tuple[Tensor, Tensor, Tensor], place: Place, site: AttentionSite
 ) -> Tensor:
     reduced = reducer.reduce(*qkv, place)
     return reduced.restore(attention(reduced.q, reduced.k, reduced.v, site))
 
 
-_attend = cast(Callable[..., Tensor], torch.compiler.disable(_attend_eagerly))
+def _outside_graphs(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return cast(Callable[..., Tensor], torch.compiler.disable(attend))

@@ -16,14 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from embedded_videos import make, psnr
 from fastvid_accel import AsymRnR, AsymRnRConfig, Calibrator
 from fastvid_accel.asymrnr.cost import Shape
 from fastvid_accel.asymrnr.schedule import make_plan, predict
-from fastvid_pipelines import FSVideoPipeline, TensorClip
+from fastvid_pipelines import FSVideoPipeline
 from provenance import provenance
 from report import publish
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "embedded"))
 
@@ -70,22 +69,6 @@ def at_saving(build: Callable[[float], AsymRnR], saving: float, measure: Callabl
         middle = (low + high) // 2
         low, high = (low, middle) if measure(build(middle / 1000)) >= saving else (middle + 1, high)
     return build(low / 1000)
-
-
-def make(pipe: FSVideoPipeline, photo: Tensor, prompt: str, accelerator: Any) -> TensorClip:
-    return pipe(
-        image=photo,
-        prompt=prompt,
-        generator=torch.Generator().manual_seed(0),
-        output_type="pt",
-        accelerator=accelerator,
-    )
-
-
-def psnr(frames: Tensor, reference: Tensor) -> float:
-    """In dB, frames in [-1, 1], the first one left out: all have it from the photo."""
-    error = (frames.clamp(-1, 1) - reference.clamp(-1, 1))[:, 1:].square().mean()
-    return float(10 * torch.log10(4 / error.clamp(min=1e-10)))
 
 
 def accelerators(pipe: FSVideoPipeline, data: Path, savings: list[float]) -> dict[tuple[str, float], AsymRnR]:

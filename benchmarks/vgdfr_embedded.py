@@ -12,11 +12,14 @@ import argparse
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from embedded_videos import make, psnr
 from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, NoAcceleration, VGDFRConfig, compose
 from fastvid_accel.interfaces import Session
 from fastvid_pipelines import FSVideoPipeline, TensorClip
@@ -85,21 +88,24 @@ def vgdfr(threshold: float, positions: Any, start_step: int) -> VGDFR:
     return VGDFR(VGDFRConfig(threshold=threshold, positions=positions, start_step=start_step))
 
 
-def make(pipe: FSVideoPipeline, photo: Tensor, prompt: str, num_frames: int, accelerator: Any) -> TensorClip:
-    return pipe(
-        image=photo,
-        prompt=prompt,
-        num_frames=num_frames,
-        generator=torch.Generator().manual_seed(0),
-        output_type="pt",
-        accelerator=accelerator,
-    )
+def videos(run: Callable[[Any], TensorClip], start_step: int) -> dict[str, TensorClip]:
+    """The same video in every way."""
+    clips = {"none": run(None)}
+    for threshold in THRESHOLDS:
+        for positions in ("local", "global"):
+            clips[f"VGDFR {threshold}, {positions}"] = ours = run(vgdfr(threshold, positions, start_step))
+        clips[f"even drop, as VGDFR {threshold}"] = run(EvenDrop(ours.latent_frames[-1], start_step))
+    both = compose(FEWER_TOKENS, vgdfr(THRESHOLDS[1], "global", start_step))
+    return clips | {"AsymRnR alone": run(FEWER_TOKENS), f"AsymRnR and VGDFR {THRESHOLDS[1]}, global": run(both)}
 
 
-def psnr(frames: Tensor, reference: Tensor) -> float:
-    """In dB, frames in [-1, 1], the first one left out: all have it from the photo. Equal ones count as 60 dB."""
-    error = (frames.clamp(-1, 1) - reference.clamp(-1, 1))[:, 1:].square().mean()
-    return float(10 * torch.log10(4 / error.clamp(min=4e-6)))
+def score(clip: TensorClip, exact: TensorClip, truth: Tensor, mask: Tensor) -> dict[str, float]:
+    return {
+        "latents": clip.latent_frames[-1],
+        "psnr_to_exact": psnr(clip.frames[0], exact.frames[0]),
+        "psnr_to_truth": masked_psnr(clip.frames[0][:, 1:], truth[:, 1:], mask[1:]),
+        "seconds": clip.seconds["denoise"],
+    }
 
 
 def measure(
@@ -114,29 +120,10 @@ def measure(
         for speed, strength in SPEEDS.items():
             prompt = canonical(name, strength) if strength else canonical(STILL, 1.0)
             truth, mask = photos.centred(index, MOTIONS[name].times(strength), times, pipe.sampling.height)
-            exact = make(pipe, truth[:, 0], prompt, num_frames, None)
-
-            def score(case: str, accelerator: Any) -> TensorClip:
-                clip = exact if accelerator is None else make(pipe, truth[:, 0], prompt, num_frames, accelerator)  # noqa: B023
-                found[case, speed].append(  # noqa: B023
-                    {
-                        "latents": clip.latent_frames[-1],
-                        "psnr_to_exact": psnr(clip.frames[0], exact.frames[0]),  # noqa: B023
-                        "psnr_to_truth": masked_psnr(clip.frames[0][:, 1:], truth[:, 1:], mask[1:]),  # noqa: B023
-                        "seconds": clip.seconds["denoise"],
-                    }
-                )
-                return clip
-
-            score("none", None)
-            for threshold in THRESHOLDS:
-                for positions in ("local", "global"):
-                    ours = score(f"VGDFR {threshold}, {positions}", vgdfr(threshold, positions, start_step))
-                even = EvenDrop(ours.latent_frames[-1], start_step)
-                score(f"even drop, as VGDFR {threshold}", even)
-            both = compose(FEWER_TOKENS, vgdfr(THRESHOLDS[1], "global", start_step))
-            score("AsymRnR alone", FEWER_TOKENS)
-            score(f"AsymRnR and VGDFR {THRESHOLDS[1]}, global", both)
+            run = partial(make, pipe, truth[:, 0], prompt, num_frames=num_frames)
+            clips = videos(run, start_step)
+            for case, clip in clips.items():
+                found[case, speed].append(score(clip, clips["none"], truth, mask))
         print(f"photo {index + 1} of {num_photos}", file=sys.stderr)
     return [
         {"case": case, "speed": speed, "videos": len(rows)}

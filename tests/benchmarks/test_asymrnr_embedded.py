@@ -1,7 +1,6 @@
 """AsymRnR on the embedded model, at toy size: from photos to the table and the figure."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_every_way_at_one_saving(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    names = ("meadow.jpg", "periwinkle.jpg")
-    for name in names:
-        shutil.copy(ROOT / "examples" / "assets" / name, tmp_path / "photos")
-    split = {"photos": {"train": [names[0]], "validation": [names[1]]}, "clips": {"train": [], "validation": []}}
-    (tmp_path / "split.json").write_text(json.dumps(split))
+def test_every_way_at_one_saving(photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     script = ROOT / "benchmarks" / "asymrnr_embedded.py"
     toy = ("--photos", "1", "--steps", "2", "--savings", "0.04", "--output", str(output))
-    command = [sys.executable, str(script), str(tmp_path), *toy]
+    command = [sys.executable, str(script), str(photos), *toy]
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     rows = json.loads(output.read_text())["results"]

@@ -1,7 +1,6 @@
 """VGDFR on the embedded model, at toy size: from a photo to the table."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_every_case_at_every_speed(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    names = ("meadow.jpg", "periwinkle.jpg")
-    for name in names:
-        shutil.copy(ROOT / "examples" / "assets" / name, tmp_path / "photos")
-    split = {"photos": {"train": [names[0]], "validation": [names[1]]}, "clips": {"train": [], "validation": []}}
-    (tmp_path / "split.json").write_text(json.dumps(split))
+def test_every_case_at_every_speed(photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     script = ROOT / "benchmarks" / "vgdfr_embedded.py"
     toy = ("--photos", "1", "--steps", "2", "--num-frames", "17", "--output", str(output))
-    command = [sys.executable, str(script), str(tmp_path), *toy]
+    command = [sys.executable, str(script), str(photos), *toy]
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     rows = json.loads(output.read_text())["results"]

@@ -158,6 +158,27 @@ def test_settings_of_an_accelerator_are_read_for_the_model_at_hand(
     assert "--accelerate fake --accelerate-settings mine.json" in sidecar["command"]
 
 
+def test_settings_go_to_the_one_of_several_accelerators_that_reads_them(
+    generate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = {"one": object()}
+    asked: list[tuple[str, str]] = []
+
+    def find(group: str, name: str) -> Callable[..., FakeAccelerator]:
+        asked.append((group, name))
+        return lambda *_, **__: FakeAccelerator()
+
+    monkeypatch.setattr(cli.discovery, "find", find)
+    monkeypatch.setattr(cli.discovery, "installed", lambda group: readers)
+    flags = ("--accelerate", "two,one", "--accelerate-settings", "mine.json")
+    assert generate(*flags).code == 0
+    assert asked[:2] == [("fastvid.accelerator", "two"), ("fastvid.accelerator_settings", "one")]
+    readers.clear()
+    outcome = generate(*flags)
+    assert outcome.code == 2
+    assert "`--accelerate` is 'two, one'; `--accelerate-settings` are for one of them" in outcome.err
+
+
 def test_settings_without_an_accelerator_are_refused(generate: Run) -> None:
     outcome = generate("--accelerate-settings", "mine.json")
     assert outcome.code == 2

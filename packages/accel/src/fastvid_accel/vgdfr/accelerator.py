@@ -167,10 +167,8 @@ def initial_noise(
     """The noise from which a deterministic solver set out, told from its first step.
 
     The first step of any such solver is a straight line from the noise level `sigma` towards `denoised`, whether it is
-    Euler's or that of a multistep method, which has no history yet.
+    Euler's or that of a multistep method, which has no history yet. It must not be the last step, where all noise goes.
     """
-    if step.next_sigma == 0:
-        return torch.zeros_like(latents)
     first = denoised + (step.sigma / step.next_sigma) * (latents - denoised)
     return (first - (1 - step.sigma) * denoised) / step.sigma
 

@@ -104,8 +104,8 @@ def candidates(similarity: Similarity, stride: int) -> Candidates:
     if (num_frames - 1) % stride:
         below = num_frames - (num_frames - 1) % stride
         raise ValueError(
-            f"`similarity` is of {num_frames} frames; expected a multiple of {stride} and one more (nearest: {below}"
-            f" and {below + stride})"
+            f"the preview has {num_frames} frames; VGDFR merges videos of a multiple of {stride} and one more (nearest:"
+            f" {below} and {below + stride})"
         )
     starts = range(1, num_frames - 1 - 2 * stride, 2 * stride)
     return Candidates(

@@ -2,7 +2,8 @@
 
 Source: VGDFR, section 3.2 (compression decoder and encoder), as the released code does it: the first stage of the
 decoder and the last of the encoder, so that a preview is decoded with a quarter of the pixels and encoded to latents of
-the same grid. Stages in time stay. For HunyuanVideo a stage less means 3.6 times fewer operations of the decoder.
+the same grid. Stages in time stay. For HunyuanVideo decoding then takes 3.5 times fewer
+operations and encoding 3.2 times fewer (torch's counter at 17 x 272 x 480).
 """
 
 from collections.abc import Iterator

@@ -47,7 +47,7 @@ class VGDFRPipeline:
         pipe: CogVideoX, HunyuanVideo, LTX-Video, Mochi or Wan2.1, text to video.
         vgdfr: settings, and what interpolates.
         preview: what frames are compared and merged with: the whole autoencoder, or ('truncated', HunyuanVideo and Wan)
-            one without a spatial stage, as in the paper, at about a quarter of the cost.
+            one without a spatial stage, as in the paper, with a quarter of the pixels.
     Raises:
         ValueError: another pipeline, a scheduler that cannot be followed (see `sampler_of`), or positions that this
             family of transformers cannot be given.

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from fastvid_export import AxisRange, decoder_exportable, discovery
-from fastvid_export.cli import export, parse_axes, with_axes
+from fastvid_export.cli import export
+from fastvid_export.commands.onnx import parse_axes, with_axes
 from typer.testing import CliRunner, Result
 
 from .fakes import BakingDecoder, FakeContentTransformer, FakeDecoder, FakeTransformer
@@ -65,9 +65,7 @@ def model_folder(parent: Path, class_name: str = "StoredDecoder") -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(export)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(export, [str(argument) for argument in arguments])
 
 
 def test_a_model_folder_becomes_a_file_and_a_report(tmp_path: Path) -> None:

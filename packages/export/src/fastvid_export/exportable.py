@@ -41,7 +41,7 @@ class InputSpec:
 
     def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape at these sizes of the axes."""
-        return tuple(_concrete(size, sizes) for size in self.shape)
+        return concrete_shape(self.shape, sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +149,11 @@ def _axis_of(size: Size) -> str | None:
     if isinstance(size, int):
         return None
     return size if isinstance(size, str) else size[1]
+
+
+def concrete_shape(shape: Sequence[Size], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """What a shape with axes is at these sizes of them."""
+    return tuple(_concrete(size, sizes) for size in shape)
 
 
 def _concrete(size: Size, sizes: Mapping[str, int]) -> int:

@@ -296,8 +296,11 @@ def _add_commands() -> None:
             _add_command(name, entry.dist.name if entry.dist else entry.module, entry.load)
 
 
-def _add_command(name: str, package: str, load: Callable[[], Callable[..., None]]) -> None:
-    """A verb of another package: a function whose parameters are the flags. It is imported when it is called."""
+def _add_command(name: str, package: str, load: Callable[[], Callable[..., None] | typer.Typer]) -> None:
+    """A verb of another package: a function whose parameters are the flags, or an application that has verbs itself.
+
+    It is imported when it is called.
+    """
 
     @app.command(
         name,
@@ -307,8 +310,12 @@ def _add_command(name: str, package: str, load: Callable[[], Callable[..., None]
     )
     def call(context: typer.Context) -> None:
         with exit_codes(as_json="--json" in context.args):
-            verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            verb.command()(load())
+            loaded = load()
+            if isinstance(loaded, typer.Typer):
+                verb = loaded
+            else:
+                verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+                verb.command()(loaded)
             verb(args=context.args, prog_name=f"fastvid-cli {name}")
 
 

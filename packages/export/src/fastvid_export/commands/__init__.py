@@ -1,0 +1,1 @@
+"""The verbs of `fastvid-cli export`, one a file."""

@@ -1,0 +1,89 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastvid_export import AxisRange, EngineError
+from fastvid_export.profile import Profile
+from fastvid_export.record import EngineRecord, TensorRecord
+
+PROFILE = Profile(name="dense", axes={"b": AxisRange(minimum=1, example=2, maximum=4)})
+RECORD = EngineRecord(
+    name="fake",
+    graph="a" * 64,
+    weights="b" * 64,
+    backend="tensorrt_rtx",
+    backend_version="1.7.1",
+    target=("sm80", "sm89"),
+    precision="float16",
+    flavour="fused",
+    options={"opset": 23, "tf32": False},
+    versions={"torch": "2.13.0"},
+    inputs=(TensorRecord(name="x", dtype="float16", shape=("b", 4, (2, "b"))),),
+    outputs=("y",),
+    profiles=(PROFILE, replace(PROFILE, name="merged")),
+    file="engine.plan",
+    file_sha256="c" * 64,
+    file_size=7,
+    parity={"passed": True},
+    seconds=1.5,
+    created="2026-01-01T00:00:00+00:00",
+)
+
+
+def test_it_reads_what_it_wrote() -> None:
+    assert EngineRecord.from_json(RECORD.to_json()) == RECORD
+    assert RECORD.inputs[0].concrete({"b": 3}) == (3, 4, 6)
+
+
+@pytest.mark.parametrize("field", ["file_sha256", "seconds", "created", "parity", "key", "precision", "profiles"])
+def test_a_record_that_was_edited_is_refused(field: str) -> None:
+    content = json.loads(RECORD.to_json())
+    content[field] = None
+    with pytest.raises(EngineError, match="was changed after it was written"):
+        EngineRecord.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", "names no format"),
+        ('{"format": 2}', "has format 2, this version reads 1"),
+        ("[" * 100_000, "is damaged"),
+    ],
+)
+def test_other_texts_are_refused(text: str, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        EngineRecord.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"graph": "0" * 64},
+        {"weights": "0" * 64},
+        {"backend": "tensorrt"},
+        {"backend_version": "1.7.2"},
+        {"target": ("sm80",)},
+        {"precision": "bfloat16"},
+        {"flavour": "portable"},
+        {"options": {"opset": 22, "tf32": False}},
+        {"versions": {"torch": "2.12.0"}},
+        {"profiles": (PROFILE,)},
+    ],
+)
+def test_the_key_is_of_all_that_decides_what_is_built(change: dict[str, Any]) -> None:
+    assert replace(RECORD, **change).key != RECORD.key
+
+
+def test_the_key_is_not_of_what_came_of_it_nor_of_the_order_of_profiles() -> None:
+    outcome: dict[str, Any] = {
+        "file_sha256": "d" * 64,
+        "file_size": 8,
+        "seconds": 2.0,
+        "created": "later",
+        "parity": {},
+    }
+    assert replace(RECORD, **outcome).key == RECORD.key
+    assert replace(RECORD, profiles=RECORD.profiles[::-1]).key == RECORD.key

@@ -91,7 +91,7 @@ class TokenReducer:
         tokens: dict[Feature, Tensor] = {"q": q, "kv": v, "h": k}
         numbers = self._numbers(plan, place)
         rows = shape.batch, shape.heads
-        due = [feature for feature in numbers if self._known(feature, place, rows) is None]
+        due: list[Feature] = [feature for feature in numbers if self._known(feature, place, rows) is None]
         for feature in due:
             self._match(feature, tokens[feature], numbers[feature], place, shape)
         reduced = Reduced(q=q, k=k, v=v, kept=None)

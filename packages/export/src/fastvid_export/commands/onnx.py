@@ -14,14 +14,12 @@ import typer
 from fastvid_export.discovery import load_part
 from fastvid_export.errors import EngineError, ExportError
 from fastvid_export.exportable import AxisRange, Exportable
+from fastvid_export.graphs.content_transformer import content_transformer_exportable
+from fastvid_export.graphs.decoder import decoder_exportable
+from fastvid_export.graphs.transformer import transformer_exportable
+from fastvid_export.graphs.upsampler import upsampler_exportable
 from fastvid_export.onnx import export_onnx
 from fastvid_export.verify import ParityError, ParityReport
-from fastvid_export.wrappers import (
-    content_transformer_exportable,
-    decoder_exportable,
-    transformer_exportable,
-    upsampler_exportable,
-)
 
 RUN_TIME = 1
 

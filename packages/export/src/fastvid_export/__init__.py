@@ -6,8 +6,8 @@ from fastvid_export.graphs.content_transformer import CONTENT_AXES, content_tran
 from fastvid_export.graphs.decoder import DECODER_AXES, decoder_exportable
 from fastvid_export.graphs.transformer import TRANSFORMER_AXES, matching_exportable, transformer_exportable
 from fastvid_export.graphs.upsampler import upsampler_exportable
-from fastvid_export.onnx import OPSETS, export_onnx
-from fastvid_export.runtime import OnnxEngine
+from fastvid_export.onnx import OPSETS, Flavour, export_onnx
+from fastvid_export.runtime import OnnxEngine, ReferenceEngine
 from fastvid_export.verify import ParityCase, ParityError, ParityReport, verify
 
 __all__ = [
@@ -19,12 +19,14 @@ __all__ = [
     "EngineError",
     "ExportError",
     "Exportable",
+    "Flavour",
     "IndexSpec",
     "InputSpec",
     "OnnxEngine",
     "ParityCase",
     "ParityError",
     "ParityReport",
+    "ReferenceEngine",
     "content_transformer_exportable",
     "decoder_exportable",
     "export_onnx",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastvid_export import AxisRange, EngineError
 from fastvid_export.profile import Profile
-from fastvid_export.record import EngineRecord, TensorRecord
+from fastvid_export.record import EngineRecord, FileRecord, TensorRecord
 
 PROFILE = Profile(name="dense", axes={"b": AxisRange(minimum=1, example=2, maximum=4)})
 RECORD = EngineRecord(
@@ -22,10 +22,9 @@ RECORD = EngineRecord(
     inputs=(TensorRecord(name="x", dtype="float16", shape=("b", 4, (2, "b"))),),
     outputs=("y",),
     profiles=(PROFILE, replace(PROFILE, name="merged")),
-    file="engine.plan",
-    file_sha256="c" * 64,
-    file_size=7,
+    files=(FileRecord(name="engine.plan", sha256="c" * 64, size=7),),
     parity={"passed": True},
+    parity_of="graph",
     seconds=1.5,
     created="2026-01-01T00:00:00+00:00",
 )
@@ -36,7 +35,7 @@ def test_it_reads_what_it_wrote() -> None:
     assert RECORD.inputs[0].concrete({"b": 3}) == (3, 4, 6)
 
 
-@pytest.mark.parametrize("field", ["file_sha256", "seconds", "created", "parity", "key", "precision", "profiles"])
+@pytest.mark.parametrize("field", ["files", "seconds", "created", "parity", "key", "precision", "profiles"])
 def test_a_record_that_was_edited_is_refused(field: str) -> None:
     content = json.loads(RECORD.to_json())
     content[field] = None

@@ -5,5 +5,9 @@ class ExportError(RuntimeError):
     """The module cannot be turned into a graph for all the sizes asked for."""
 
 
+class BuildError(RuntimeError):
+    """No engine could be built; nothing was installed."""
+
+
 class EngineError(RuntimeError):
     """The engine could not be loaded, or refused to run."""

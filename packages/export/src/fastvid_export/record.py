@@ -29,6 +29,15 @@ class TensorRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """One file in the folder of the engine: its plain name, its SHA-256, and its size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRecord:
     """An engine on disk.
 
@@ -46,10 +55,9 @@ class EngineRecord:
         inputs: in the engine's order.
         outputs: in the engine's order.
         profiles: in the engine's order.
-        file: name of the engine's file, in the same folder.
-        file_sha256: its digest.
-        file_size: in bytes.
-        parity: the `ParityReport` of the graph, as its JSON.
+        files: in the same folder, the engine first; beside it weights that do not fit into it.
+        parity: a `ParityReport` as its JSON; see `parity_of`.
+        parity_of: `engine`: it ran here and was compared with eager; `graph`: only what it was built from was.
         seconds: that the build took.
         created: date and time, ISO 8601, UTC.
     """
@@ -67,10 +75,9 @@ class EngineRecord:
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[str, ...]
     profiles: tuple[Profile, ...]
-    file: str
-    file_sha256: str
-    file_size: int
+    files: tuple[FileRecord, ...]
     parity: Mapping[str, Any]
+    parity_of: str
     seconds: float
     created: str
 
@@ -78,7 +85,7 @@ class EngineRecord:
     def key(self) -> str:
         """SHA-256 of all that decides what is built; two records of one key are of engines that can be exchanged."""
         content = _content(self)
-        for outcome in ("file", "file_sha256", "file_size", "parity", "seconds", "created"):
+        for outcome in ("files", "parity", "parity_of", "seconds", "created"):
             del content[outcome]
         content["profiles"] = sorted(content["profiles"], key=lambda profile: profile["name"])
         return _digest(content)
@@ -133,6 +140,7 @@ def _content(record: EngineRecord) -> dict[str, Any]:
         "inputs": inputs,
         "outputs": list(record.outputs),
         "profiles": profiles,
+        "files": [{"name": f.name, "sha256": f.sha256, "size": f.size} for f in record.files],
         "parity": dict(record.parity),
     }
 
@@ -149,9 +157,12 @@ def _record(content: dict[str, Any]) -> EngineRecord:
         )
         for p in content.pop("profiles")
     )
+    files = tuple(FileRecord(**file) for file in content.pop("files"))
     frozen: dict[str, Any] = {name: MappingProxyType(content.pop(name)) for name in ("options", "versions", "parity")}
     target, outputs = tuple(content.pop("target")), tuple(content.pop("outputs"))
-    return EngineRecord(inputs=inputs, profiles=profiles, target=target, outputs=outputs, **frozen, **content)
+    return EngineRecord(
+        inputs=inputs, outputs=outputs, profiles=profiles, target=target, files=files, **frozen, **content
+    )
 
 
 def _listed(size: Size) -> Any:

@@ -43,7 +43,7 @@ def translate(exportable: Exportable, *, opset: int) -> Translation:
     Raises:
         ExportError: the trace needs other sizes than `exportable.axes` allows, or an operator cannot be translated.
     """
-    traced, program = _trace(exportable)
+    traced, program = trace(exportable)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch, and axis names that are shared on purpose
         try:
@@ -93,7 +93,7 @@ def save(model: ir.Model, path: Path, external_weights: bool | None) -> list[Pat
     return [weights, path]
 
 
-def _trace(exportable: Exportable) -> tuple[Exportable, ExportedProgram]:
+def trace(exportable: Exportable) -> tuple[Exportable, ExportedProgram]:
     """The program, and the exportable with the ranges that it was traced for.
 
     Sizes 0 and 1 are special to torch: an axis of t - 1 entries makes it ask for t of at least 3, although no value

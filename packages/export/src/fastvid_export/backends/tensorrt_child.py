@@ -1,0 +1,30 @@
+"""A TensorRT build, in a process of its own: `python -m fastvid_export.backends.tensorrt_child ASKED ANSWERED`."""
+
+from pathlib import Path
+from typing import Any
+
+from fastvid_export.backends.trt_api import BuilderOptions, Ranges, load_api
+from fastvid_export.child_process import serve
+
+
+def build(request: dict[str, Any]) -> dict[str, Any]:
+    """The plan, and the timing cache if one is kept, are written where the request says."""
+    api = load_api(request["kind"])
+    options = dict(request["options"])
+    options["compute_capabilities"] = tuple(options["compute_capabilities"])
+    profiles: list[Ranges] = [
+        {name: (tuple(s), tuple(b), tuple(g)) for name, (s, b, g) in ranges.items()} for ranges in request["profiles"]
+    ]
+    cache = None if request["timing_cache"] is None else Path(request["timing_cache"])
+    measured = cache.read_bytes() if cache is not None and cache.is_file() else None
+    plan, measured = api.build(Path(request["graph"]), profiles, BuilderOptions(**options), measured)
+    Path(request["plan"]).write_bytes(plan)
+    if cache is not None and measured is not None:
+        unfinished = cache.with_suffix(".part")
+        unfinished.write_bytes(measured)
+        unfinished.replace(cache)
+    return {"version": api.version}
+
+
+if __name__ == "__main__":
+    serve(build)

@@ -1,0 +1,173 @@
+"""Exportable -> verified engine in a folder."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from math import prod
+from pathlib import Path
+
+from fastvid_export.backend import Backend, Prepared
+from fastvid_export.digest import weights_digest
+from fastvid_export.errors import BuildError, EngineError
+from fastvid_export.exportable import Exportable
+from fastvid_export.guard import GuardedEngine, type_name
+from fastvid_export.install import describe, install, locked, workshop
+from fastvid_export.load import load_raw, read_record
+from fastvid_export.profile import Profile, check_profiles, smallest_that_holds
+from fastvid_export.record import EngineRecord, TensorRecord
+from fastvid_export.verify import FP32_TOLERANCE, ParityError, ParityReport, verify
+from fastvid_export.volume import check_volume
+
+logger = logging.getLogger(__name__)
+
+SMALL = 2**20
+"""Elements of all inputs together up to which a size is compared on a CPU."""
+
+
+def build_engine(  # noqa: PLR0913
+    exportable: Exportable,
+    folder: str | os.PathLike[str],
+    *,
+    backend: Backend,
+    profiles: Sequence[Profile],
+    cases: Sequence[Mapping[str, int]] | None = None,
+    tolerance: float = FP32_TOLERANCE,
+    wait: float = 0,
+    rebuild: bool = False,
+) -> EngineRecord:
+    """Build an engine that was seen to compute what the module computes, and put it into a folder.
+
+    A folder holds one engine: `engine.json`, and the files it names. All are written elsewhere first; an engine that
+    was there stays whole until the new one is complete. An engine of the same key is taken as it is.
+
+    Args:
+        exportable: its axes must enclose the profiles; the graph is traced at its examples.
+        folder: made if it is not there.
+        backend: `OnnxRuntime`, `AOTInductor`, `TensorRT` or `TorchTensorRT`.
+        profiles: see `profiles_of`; the engine runs at no other sizes.
+        cases: sizes at which the engine is compared, where it can run here; None: corners of the profiles.
+        tolerance: largest relative error that passes.
+        wait: seconds to wait for another process that builds into this folder.
+        rebuild: build even where an engine of the same key is there.
+    Returns:
+        The record, as it stands in `engine.json`.
+    Raises:
+        ValueError: profiles do not fit the exportable, or hold tensors that the backend cannot take.
+        ImportError: the backend is not installed.
+        ExportError: there is no graph for all the sizes of `exportable.axes`.
+        ParityError: the graph, or the engine, computes something else.
+        BuildError: the builder refused or died, the disk is full, or another process is building here.
+    """
+    target = Path(folder).absolute()
+    check_profiles(exportable.axes, profiles)
+    for ask in (backend.version, backend.target):  # what is not installed, or not here, is said before anything slow
+        ask()
+    if backend.volume_limit is not None:
+        check_volume(exportable, profiles, limit=backend.volume_limit)
+    with locked(target, wait=wait), workshop(target) as shop:
+        started = time.monotonic()
+        prepared = backend.prepare(exportable, shop)
+        plan = _planned(exportable, backend, prepared, profiles)
+        if not rebuild and (there := _there(target, plan.key)) is not None:
+            logger.info("%s: an engine of the same key is there", target)
+            return there
+        files = backend.compile(prepared, plan.inputs, plan.profiles, shop)
+        built = replace(plan, files=describe(files))
+        parity_of, report = "graph", prepared.parity
+        if backend.runs_here():
+            parity_of, report = "engine", _compare(exportable, built, shop, cases, tolerance)
+        if report is None:
+            raise BuildError(f"the {backend.name} engine cannot run here, so nothing was compared with eager")
+        record = replace(
+            built,
+            parity=json.loads(report.to_json()),
+            parity_of=parity_of,
+            seconds=round(time.monotonic() - started, 2),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        install(record, shop, target)
+    logger.info("%s: %s engine of the %s, %.1f s", target, record.backend, record.name, record.seconds)
+    return record
+
+
+def describe_inputs(exportable: Exportable) -> tuple[TensorRecord, ...]:
+    """The inputs as a record has them."""
+    smallest = exportable.draw_inputs({axis: bounds.minimum for axis, bounds in exportable.axes.items()})
+    return tuple(
+        TensorRecord(name=name, dtype=type_name(smallest[name]), shape=spec.shape)
+        for name, spec in exportable.inputs.items()
+    )
+
+
+def profile_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[dict[str, int]]:
+    """Corners of every profile that are small enough to run on a CPU, and the exportable's own where a profile has it.
+
+    Raises:
+        ValueError: none is small enough.
+    """
+    corners = [sizes for profile in profiles for sizes in (profile.minimum, profile.example, profile.maximum)]
+    corners += [sizes for sizes in exportable.corner_sizes() if smallest_that_holds(profiles, sizes) is not None]
+    small = [
+        sizes
+        for index, sizes in enumerate(corners)
+        if sizes not in corners[:index]
+        and sum(prod(spec.concrete(sizes)) for spec in exportable.inputs.values()) <= SMALL
+    ]
+    if not small:
+        raise ValueError(
+            "`profiles` hold no size small enough to be compared on a CPU;"
+            " give `cases`, or a profile that reaches lower"
+        )
+    return small
+
+
+def _planned(exportable: Exportable, backend: Backend, prepared: Prepared, profiles: Sequence[Profile]) -> EngineRecord:
+    """The record of the engine to be, which has a key already."""
+    return EngineRecord(
+        name=exportable.name,
+        graph=prepared.graph,
+        weights=weights_digest(exportable.module),
+        backend=backend.name,
+        backend_version=backend.version(),
+        target=backend.target(),
+        precision=type_name(next(exportable.module.parameters())),
+        flavour=prepared.flavour,
+        options=backend.options(),
+        versions=prepared.versions,
+        inputs=describe_inputs(exportable),
+        outputs=exportable.outputs,
+        profiles=tuple(profiles),
+        files=(),
+        parity={},
+        parity_of="graph",
+        seconds=0.0,
+        created="",
+    )
+
+
+def _there(folder: Path, key: str) -> EngineRecord | None:
+    """The record of an engine of this key that is there and whole."""
+    try:
+        record = read_record(folder)
+    except EngineError:
+        return None
+    return record if record.key == key else None
+
+
+def _compare(
+    exportable: Exportable,
+    record: EngineRecord,
+    folder: Path,
+    cases: Sequence[Mapping[str, int]] | None,
+    tolerance: float,
+) -> ParityReport:
+    chosen = profile_cases(exportable, record.profiles) if cases is None else list(cases)
+    engine = GuardedEngine(record, load_raw(record, folder))
+    report = verify(exportable, engine, cases=chosen, tolerance=tolerance)
+    if not report.passed:
+        raise ParityError(report)
+    return report

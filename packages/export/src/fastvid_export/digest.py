@@ -1,0 +1,46 @@
+"""Digests of what an engine is made of: of files, of a module's weights, of a graph without them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+WEIGHT_BYTES = 1024
+"""A constant of a graph that is larger counts as a weight; smaller ones (shapes, factors) count as graph."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers with their names, types and shapes; the same on every device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted({**dict(module.named_parameters()), **dict(module.named_buffers())}.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def graph_digest(path: Path) -> str:
+    """SHA-256 of an ONNX file without its weights, and without what only says where it was traced."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    for stray in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
+        del stray.metadata_props[:]
+        stray.doc_string = ""
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > WEIGHT_BYTES or tensor.external_data:
+            tensor.ClearField("raw_data")
+            tensor.ClearField("external_data")
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy()  # an array is a buffer, which its types do not say

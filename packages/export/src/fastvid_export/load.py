@@ -84,7 +84,7 @@ def check_expected(record: EngineRecord, expect: Exportable) -> None:
             )
     if record.outputs != expect.outputs:
         raise EngineError(f"the engine gives {', '.join(record.outputs)}, the model {', '.join(expect.outputs)}")
-    precision = type_name(next(expect.module.parameters()))
+    precision = str(expect.precision).removeprefix("torch.")
     if record.precision != precision:
         raise EngineError(f"the engine computes in {record.precision}, the model in {precision}")
     if record.weights != weights_digest(expect.module):

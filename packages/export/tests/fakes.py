@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from fastvid_export import AxisRange, Exportable, InputSpec
-from fastvid_export.interfaces import AttentionOp
+from fastvid_export.interfaces import AttentionOp, AttentionSite
 from torch import Tensor, nn
 
 
@@ -41,7 +41,7 @@ def exportable_of(function: Callable[[Tensor], Tensor], *, minimum: int = 1) -> 
     )
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, site: object, /) -> Tensor:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, site: AttentionSite, /) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
@@ -91,15 +91,21 @@ class FakeConfig:
     text_width: int = 6
     width: int = 8
     num_heads: int = 2
+    num_blocks: int = 1
+
+
+@dataclass(frozen=True)
+class FakeSite:
+    block: int
 
 
 class FakeTransformer(nn.Module):
-    """One attention layer over patches, with a rotary embedding of its own; text and image tokens are averaged in."""
+    """Attention over patches, with a rotary embedding of its own; text and image tokens are averaged in."""
 
-    def __init__(self, *, image: bool, patch_size: tuple[int, int, int] = (1, 1, 1)) -> None:
+    def __init__(self, *, image: bool, patch_size: tuple[int, int, int] = (1, 1, 1), num_blocks: int = 1) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.config = FakeConfig(patch_size, 7 if image else None)
+        self.config = FakeConfig(patch_size, 7 if image else None, num_blocks=num_blocks)
         voxels = patch_size[0] * patch_size[1] * patch_size[2]
         self.embed = nn.Linear(9 * voxels, 8)
         self.text = nn.Linear(6, 8)
@@ -130,9 +136,11 @@ class FakeTransformer(nn.Module):
         x = x + words.mean(dim=1, keepdim=True)
         if self.image is not None and image_tokens is not None:
             x = x + self.image(image_tokens).mean(dim=1, keepdim=True)
-        heads = x.unflatten(-1, (2, 4)).transpose(1, 2)
-        q = turn(heads, positions)
-        x = self.head(attention(q, q, heads, None).transpose(1, 2).flatten(2))
+        for block in range(self.config.num_blocks):
+            heads = x.unflatten(-1, (2, 4)).transpose(1, 2)
+            q = turn(heads, positions)
+            x = x * block + attention(q, q, heads, FakeSite(block)).transpose(1, 2).flatten(2)
+        x = self.head(x)
         x = x.reshape(b, t // pt, h // ph, w // pw, pt, ph, pw, 4).permute(0, 7, 1, 4, 2, 5, 3, 6)
         return x.reshape(b, 4, t, h, w)
 

@@ -116,7 +116,6 @@ def test_a_graph_that_is_wrong_is_exit_code_1_and_no_file(tmp_path: Path, json_f
         (["--part", "transformer"], r"`model` is a 'StoredDecoder', which is not a transformer that is installed"),
         (["--part", "decoder", "--axis", "t=5"], "`axis` is 't=5'; expected NAME=MINIMUM:EXAMPLE:MAXIMUM"),
         (["--part", "decoder", "--axis", "q=1:2:3"], r"`axis` names \['q'\]; the decoder has b, t, h, w"),
-        (["--part", "decoder", "--opset", "3"], r"`opset` must be one of"),
     ],
 )
 def test_mistakes_are_value_errors(tmp_path: Path, arguments: list[str], message: str) -> None:

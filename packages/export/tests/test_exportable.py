@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 import torch
-from fastvid_export import AxisRange, Exportable, InputSpec
+from fastvid_export import AxisRange, Exportable, IndexSpec, InputSpec
+from fastvid_export.exportable import precision_of
 from torch import Tensor, nn
 
 from .fakes import Lambda, draw_normal, exportable_of
@@ -125,8 +126,26 @@ def test_parts_in_training_mode_are_found() -> None:
         )
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_only_float32_is_taken(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_precision_is_that_of_the_weights_and_islands_of_float32_do_not_count(dtype: torch.dtype) -> None:
+    module = Lambda(torch.sin).to(dtype)
+    module.island = nn.Linear(1, 1)
     good = exportable_of(torch.sin)
-    with pytest.raises(ValueError, match=rf"`module` holds weight in {dtype}"):
-        Exportable(name="fake", module=good.module.to(dtype), inputs=good.inputs, outputs=good.outputs, axes=good.axes)
+    exportable = Exportable(name="fake", module=module.eval(), inputs=good.inputs, outputs=good.outputs, axes=good.axes)
+    assert exportable.precision == dtype
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float64,), (torch.bfloat16, torch.float16), (torch.float16, torch.float64)])
+def test_other_types_and_two_16_bit_types_at_once_are_refused(dtypes: tuple[torch.dtype, ...]) -> None:
+    module = nn.ModuleList(nn.Linear(1, 1).to(dtype) for dtype in dtypes)
+    with pytest.raises(ValueError, match=rf"`module` holds {len(dtypes) - 1}\.weight in {dtypes[-1]}"):
+        precision_of(module)
+
+
+def test_indices_are_legal_at_any_size() -> None:
+    spec = IndexSpec(shape=("b", 2, "k"), below=("t", "h"))
+    generator = torch.Generator().manual_seed(0)
+    assert spec.sample({"b": 3, "k": 5, "t": 1, "h": 1}, generator).unique().tolist() == [0]
+    drawn = spec.sample({"b": 3, "k": 500, "t": 2, "h": 3}, generator)
+    assert drawn.unique().tolist() == [0, 1, 2, 3, 4, 5]
+    assert (drawn.shape, drawn.dtype, spec.dtype) == ((3, 2, 500), torch.int32, torch.int32)

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from fastvid_export import EngineError, Exportable, ExportError, OnnxEngine, ParityError, export_onnx, translation
+from fastvid_export import EngineError, ExportError, OnnxEngine, ParityError, export_onnx, translation
 from fastvid_export.onnx import _install
 from torch import Tensor
 
@@ -175,8 +175,8 @@ def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pyte
 
 def test_arguments_are_checked_before_any_work(tmp_path: Path) -> None:
     exportable = exportable_of(torch.sin)
-    with pytest.raises(ValueError, match=r"`opset` must be one of .*, got 19; the nearest legal values are \[20, 21\]"):
-        export_onnx(exportable, tmp_path / "model.onnx", opset=19)
+    with pytest.raises(ValueError, match="`flavour` must be one of 'portable', 'fused', got 'quick'"):
+        export_onnx(exportable, tmp_path / "model.onnx", flavour="quick")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`path` must end in \.onnx"):
         export_onnx(exportable, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="`path` must lie in a folder that exists"):
@@ -197,19 +197,3 @@ def test_an_engine_refuses_with_the_file_and_the_reason(folder: Path, tmp_path: 
         OnnxEngine(broken)
     with pytest.raises(EngineError, match="onnxruntime"):
         OnnxEngine(folder / "good.onnx")({"x": torch.zeros(1, 1, 5)})
-
-
-def test_opsets(tmp_path: Path) -> None:
-    def attention(x: Tensor) -> Tensor:
-        q = torch.nn.functional.rms_norm(x, (4,)).unsqueeze(1)
-        return torch.nn.functional.scaled_dot_product_attention(q, q * 2, q + 1).squeeze(1)
-
-    operators: dict[int, set[str]] = {}
-    for opset in (20, 23):
-        exportable: Exportable = exportable_of(attention)
-        assert export_onnx(exportable, tmp_path / "model.onnx", opset=opset).passed
-        model = onnx.load(tmp_path / "model.onnx")
-        assert next(entry.version for entry in model.opset_import if not entry.domain) == opset
-        operators[opset] = {node.op_type for node in model.graph.node}
-    assert {"Attention", "RMSNormalization"} <= operators[23]
-    assert not {"Attention", "RMSNormalization"} & operators[20]

@@ -1,19 +1,14 @@
 """fastvid-export: ONNX export of video models with dynamic shapes, verified against eager."""
 
 from fastvid_export.errors import EngineError, ExportError
-from fastvid_export.exportable import AxisRange, Exportable, InputSpec
-from fastvid_export.onnx import OPSETS, export_onnx
-from fastvid_export.runtime import OnnxEngine
+from fastvid_export.exportable import AxisRange, Exportable, IndexSpec, InputSpec
+from fastvid_export.graphs.content_transformer import CONTENT_AXES, content_transformer_exportable
+from fastvid_export.graphs.decoder import DECODER_AXES, decoder_exportable
+from fastvid_export.graphs.transformer import TRANSFORMER_AXES, matching_exportable, transformer_exportable
+from fastvid_export.graphs.upsampler import upsampler_exportable
+from fastvid_export.onnx import OPSETS, Flavour, export_onnx
+from fastvid_export.runtime import OnnxEngine, ReferenceEngine
 from fastvid_export.verify import ParityCase, ParityError, ParityReport, verify
-from fastvid_export.wrappers import (
-    CONTENT_AXES,
-    DECODER_AXES,
-    TRANSFORMER_AXES,
-    content_transformer_exportable,
-    decoder_exportable,
-    transformer_exportable,
-    upsampler_exportable,
-)
 
 __all__ = [
     "CONTENT_AXES",
@@ -24,14 +19,18 @@ __all__ = [
     "EngineError",
     "ExportError",
     "Exportable",
+    "Flavour",
+    "IndexSpec",
     "InputSpec",
     "OnnxEngine",
     "ParityCase",
     "ParityError",
     "ParityReport",
+    "ReferenceEngine",
     "content_transformer_exportable",
     "decoder_exportable",
     "export_onnx",
+    "matching_exportable",
     "transformer_exportable",
     "upsampler_exportable",
     "verify",

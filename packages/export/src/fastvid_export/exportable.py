@@ -1,6 +1,7 @@
 """What can be exported: a module, how its inputs look, and which of their sizes may change."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from torch.export import Dim
 
 Size = int | str | tuple[int, str]
 """A fixed size, the name of an axis, or a whole multiple of one: `(16, "h")` is 16 h."""
+
+SIXTEEN_BITS = (torch.float16, torch.bfloat16)
 
 Sampler = Callable[[Sequence[int], torch.Generator], Tensor]
 """Draws a plausible input of the given shape."""
@@ -34,14 +37,45 @@ class AxisRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """Shape of one input, and how to draw one for a trace or a comparison."""
+    """Shape and type of one input, and how to draw one for a trace or a comparison."""
 
     shape: tuple[Size, ...]
     draw: Sampler
+    dtype: torch.dtype = torch.float32
 
     def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape at these sizes of the axes."""
         return concrete_shape(self.shape, sizes)
+
+    def sample(self, sizes: Mapping[str, int], generator: torch.Generator) -> Tensor:
+        """One such input."""
+        return self.draw(self.concrete(sizes), generator).to(self.dtype)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSpec:
+    """Shape of one input of indices, int32.
+
+    Attributes:
+        shape: as of any input.
+        below: axes; indices run from 0 to the product of their sizes, which is the first illegal one.
+    """
+
+    shape: tuple[Size, ...]
+    below: tuple[str, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int32
+
+    def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape at these sizes of the axes."""
+        return concrete_shape(self.shape, sizes)
+
+    def sample(self, sizes: Mapping[str, int], generator: torch.Generator) -> Tensor:
+        """Any legal indices, some of them more than once."""
+        end = math.prod(sizes[axis] for axis in self.below)
+        return torch.randint(end, self.concrete(sizes), generator=generator, dtype=self.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +84,7 @@ class Exportable:
 
     Attributes:
         name: what messages call it.
-        module: in evaluation mode, float32.
+        module: in evaluation mode; float32, or with one 16-bit type in it, see `precision`.
         inputs: by the names of the parameters of the module's `forward`, in the order the engine shall list them;
             parameters with a default may be left out.
         outputs: one name per tensor the module returns.
@@ -59,7 +93,7 @@ class Exportable:
 
     name: str
     module: nn.Module
-    inputs: Mapping[str, InputSpec]
+    inputs: Mapping[str, InputSpec | IndexSpec]
     outputs: tuple[str, ...]
     axes: Mapping[str, AxisRange]
 
@@ -90,12 +124,12 @@ class Exportable:
         training = [name or "itself" for name, module in self.module.named_modules() if module.training]
         if training:
             raise ValueError(f"`module` is in training mode ({training[0]}); call `.eval()` on the model first")
-        for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
-            if tensor.is_floating_point() and tensor.dtype != torch.float32:
-                raise ValueError(
-                    f"`module` holds {name} in {tensor.dtype}; only float32 can be exported and compared so far"
-                    " (load the model with `dtype=torch.float32`)"
-                )
+        precision_of(self.module)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What the module computes in; islands of float32 in a 16-bit module do not count."""
+        return precision_of(self.module)
 
     @property
     def example_sizes(self) -> dict[str, int]:
@@ -118,7 +152,7 @@ class Exportable:
                     f" the nearest legal value is {min(max(size, bounds.minimum), bounds.maximum)}"
                 )
         generator = torch.Generator().manual_seed(seed)
-        return {name: spec.draw(spec.concrete(sizes), generator) for name, spec in self.inputs.items()}
+        return {name: spec.sample(sizes, generator) for name, spec in self.inputs.items()}
 
     def dynamic_shapes(self) -> dict[str, dict[int, Dim]]:
         """What `torch.export` wants to know; equal names are one `Dim`, so the graph ties the axes of all inputs."""
@@ -143,6 +177,31 @@ class Exportable:
         for factor in (1, 2):
             cases.append({axis: min(factor * bounds.example + 1, bounds.maximum) for axis, bounds in self.axes.items()})
         return tuple(case for index, case in enumerate(cases) if case not in cases[:index])
+
+
+def precision_of(module: object) -> torch.dtype:
+    """float16 or bfloat16 if any weight of the module has that type, else float32.
+
+    Raises:
+        ValueError: another type, or two 16-bit types at once.
+    """
+    found = torch.float32
+    assert isinstance(module, nn.Module)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if not tensor.is_floating_point() or tensor.dtype in (torch.float32, found):
+            continue
+        if tensor.dtype not in SIXTEEN_BITS or found in SIXTEEN_BITS:
+            raise ValueError(
+                f"`module` holds {name} in {tensor.dtype}; a graph has float32 and one of float16 and bfloat16"
+                " (load the model with `dtype=torch.float32`, for example)"
+            )
+        found = tensor.dtype
+    return found
+
+
+def concrete_shape(shape: Sequence[Size], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """What a shape with axes is at these sizes of them."""
+    return tuple(_concrete(size, sizes) for size in shape)
 
 
 def _axis_of(size: Size) -> str | None:

@@ -52,17 +52,26 @@ class TransformerShape(Protocol):
     def width(self) -> int: ...
     @property
     def num_heads(self) -> int: ...
+    @property
+    def num_blocks(self) -> int: ...
+
+
+class AttentionSite(Protocol):
+    """Where in the network attention is called."""
+
+    @property
+    def block(self) -> int: ...
 
 
 class AttentionOp(Protocol):
-    """Self-attention of one block; nothing is asked of the site where it happens."""
+    """Self-attention of one block."""
 
     def __call__(
         self,
         q: Float[Tensor, "b heads n e"],
         k: Float[Tensor, "b heads n e"],
         v: Float[Tensor, "b heads n e"],
-        site: object,
+        site: AttentionSite,
         /,
     ) -> Float[Tensor, "b heads n e"]: ...
 
@@ -70,7 +79,7 @@ class AttentionOp(Protocol):
 class VideoTransformer(Protocol):
     """A video diffusion transformer that lets its self-attention be replaced. Must also be an `nn.Module`.
 
-    Its rotary embedding is that of `wrappers.rotate`, and turns nothing where all positions are zero.
+    Its rotary embedding is that of `graphs.attention.rotate`, and turns nothing where all positions are zero.
     """
 
     @property

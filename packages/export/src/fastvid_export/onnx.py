@@ -6,24 +6,31 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import torch
 
 from fastvid_export.exportable import Exportable
-from fastvid_export.runtime import OnnxEngine, import_onnxruntime
-from fastvid_export.verify import FP32_TOLERANCE, ParityError, ParityReport, verify
+from fastvid_export.runtime import OnnxEngine, ReferenceEngine, import_onnxruntime
+from fastvid_export.verify import ParityError, ParityReport, verify
 
 logger = logging.getLogger(__name__)
 
-OPSETS = (20, 21, 22, 23)
-"""20 runs everywhere; from 21 on group norm, from 23 on attention and RMS norm are single operators."""
+Flavour = Literal["portable", "fused"]
+OPSETS: Mapping[Flavour, int] = MappingProxyType({"portable": 20, "fused": 23})
+"""ONNX operator sets. `portable` runs everywhere. In `fused` graphs group norm, RMS norm and attention are single
+operators, for which engines have kernels of their own: TensorRT takes it in float16 and bfloat16 only, since it has no
+kernel for attention in float32, and neither do all ONNX runtimes have the operators."""
 
 
 def export_onnx(
     exportable: Exportable,
     path: str | os.PathLike[str],
     *,
-    opset: int = 20,
+    flavour: Flavour = "portable",
     cases: Sequence[Mapping[str, int]] | None = None,
-    tolerance: float = FP32_TOLERANCE,
+    tolerance: float | None = None,
     external_weights: bool | None = None,
 ) -> ParityReport:
     """Write an ONNX file that was seen to compute what the module computes.
@@ -32,12 +39,13 @@ def export_onnx(
     written under another name first; a file that was there stays whole until the new one is verified and complete.
 
     Args:
-        exportable: from `decoder_exportable` or `transformer_exportable`, or your own.
+        exportable: from `decoder_exportable` or `transformer_exportable`, or your own. float32 and float16 are compared
+            by onnxruntime, bfloat16, for which it has no kernels on the CPU, by onnx's own evaluator, which is slow.
         path: where to write; ends in .onnx, in a folder that exists.
-        opset: one of `OPSETS`.
+        flavour: which of `OPSETS`.
         cases: sizes at which to compare with eager, beside any that the trace could not promise; None:
             `exportable.corner_sizes()`.
-        tolerance: largest relative error that passes.
+        tolerance: largest relative error that passes; None: that of the module's precision in `TOLERANCES`.
         external_weights: whether weights go into a file of their own; None: only where they have to.
     Raises:
         ValueError: an argument is not legal.
@@ -46,16 +54,18 @@ def export_onnx(
         ParityError: the graph computes something else. Nothing is written.
     """
     target = Path(path)
-    _check_arguments(target, opset)
-    import_onnxruntime()
+    _check_arguments(target, flavour)
+    make_engine = ReferenceEngine if exportable.precision == torch.bfloat16 else OnnxEngine
+    if make_engine is OnnxEngine:
+        import_onnxruntime()  # before the minutes that the translation may take
     from fastvid_export.translation import save, translate
 
-    translation = translate(exportable, opset=opset)
+    translation = translate(exportable, opset=OPSETS[flavour])
     chosen = list(exportable.corner_sizes() if cases is None else cases)
     chosen += [sizes for sizes in translation.untraced if sizes not in chosen]
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
         written = save(translation.model, Path(folder) / target.name, external_weights)
-        report = verify(exportable, OnnxEngine(Path(folder) / target.name), cases=chosen, tolerance=tolerance)
+        report = verify(exportable, make_engine(Path(folder) / target.name), cases=chosen, tolerance=tolerance)
         if not report.passed:
             raise ParityError(report)
         sidecar = Path(folder) / f"{target.stem}.json"
@@ -65,10 +75,9 @@ def export_onnx(
     return report
 
 
-def _check_arguments(target: Path, opset: int) -> None:
-    if opset not in OPSETS:
-        nearest = sorted(OPSETS, key=lambda legal: abs(legal - opset))[:2]
-        raise ValueError(f"`opset` must be one of {OPSETS}, got {opset}; the nearest legal values are {nearest}")
+def _check_arguments(target: Path, flavour: str) -> None:
+    if flavour not in OPSETS:
+        raise ValueError(f"`flavour` must be one of {', '.join(map(repr, OPSETS))}, got {flavour!r}")
     if target.suffix != ".onnx":
         raise ValueError(f"`path` must end in .onnx, got {str(target)!r}")
     if not target.parent.is_dir():

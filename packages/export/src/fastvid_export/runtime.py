@@ -1,4 +1,4 @@
-"""An exported graph, ready to run."""
+"""An exported graph, ready to run on the CPU: fast by onnxruntime, or operator by operator as ONNX defines them."""
 
 import os
 from collections.abc import Mapping
@@ -48,6 +48,58 @@ class OnnxEngine:
         except Exception as error:  # as above
             raise EngineError(f"onnxruntime: {error}") from error
         return tuple(torch.from_numpy(output) for output in outputs)
+
+
+@final
+class ReferenceEngine:
+    """An ONNX graph by onnx's own evaluator: slow, and the one that has bfloat16 on a CPU.
+
+    Args:
+        path: the .onnx file; its weights may lie in a file beside it.
+    Raises:
+        EngineError: the evaluator cannot load the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        try:
+            self._evaluator = ReferenceEvaluator(os.fspath(path))
+        except Exception as error:  # as above, of all kinds
+            raise EngineError(f"onnx cannot load {Path(path).name}: {error}") from error
+        self.inputs = tuple(self._evaluator.input_names)
+        self.outputs = tuple(self._evaluator.output_names)
+
+    def __call__(self, inputs: Mapping[str, Tensor], /) -> tuple[Tensor, ...]:
+        """Run the graph.
+
+        Args:
+            inputs: by name, all of them and no others.
+        Raises:
+            EngineError: the evaluator fails on them.
+        """
+        try:
+            outputs = self._evaluator.run(None, {name: _to_numpy(tensor) for name, tensor in inputs.items()})
+        except Exception as error:  # as above
+            raise EngineError(f"onnx's reference: {error}") from error
+        return tuple(_to_torch(output) for output in outputs)
+
+
+def _to_numpy(tensor: Tensor) -> Any:
+    import ml_dtypes  # a part of onnx's installation
+
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:  # numpy's view of it comes from a package that torch does not know
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _to_torch(array: Any) -> Tensor:
+    import numpy as np
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(np.ascontiguousarray(array).view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def import_onnxruntime() -> Any:  # the package has no types

@@ -1,7 +1,6 @@
 """Module -> ONNX model -> files. Imported only where it is used, because onnxscript takes a while to load."""
 
 import hashlib
-import math
 import re
 import warnings
 from dataclasses import dataclass, replace
@@ -14,9 +13,8 @@ from torch.export import ExportedProgram
 
 from fastvid_export.errors import ExportError
 from fastvid_export.exportable import Exportable
-
-FORBIDDEN_OPERATORS = frozenset({"Loop", "NonZero", "Scan", "SequenceAt", "SplitToSequence"})
-"""Operators that engine builders refuse, and what data-dependent shapes and `chunk` turn into."""
+from fastvid_export.graph_rules import check_graph
+from fastvid_export.rewriting import drop_splits_into_one, protect_near_identities, spread_masks
 
 EMBEDDED_WEIGHTS_LIMIT = 3 * 2**29
 """Bytes of weights above which they go into a file of their own: an ONNX file cannot exceed 2 GiB."""
@@ -62,42 +60,17 @@ def translate(exportable: Exportable, *, opset: int) -> Translation:
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(f"cannot translate {exportable.name} to ONNX: {_reason(error)}") from error
     assert translated is not None  # None is what the older exporter returns
+    onnxscript.optimizer.inline(translated.model)
     protect_near_identities(translated.model)
+    spread_masks(translated.model)
     translated.optimize()
-    _check_graph(exportable, translated.model)
+    check_graph(exportable, translated.model)
     untraced = [
         exportable.example_sizes | {axis: size}
         for axis, bounds in traced.axes.items()
         for size in range(exportable.axes[axis].minimum, bounds.minimum)
     ]
     return Translation(model=translated.model, untraced=tuple(untraced))
-
-
-def protect_near_identities(model: ir.Model) -> int:
-    """Keep x + 1e-15 from being optimised to x; returns how many such constants were found.
-
-    The optimiser of onnxscript takes a scalar for 0 within 1e-8, and for 1 within a relative 1e-5, and drops the
-    addition or multiplication. That turns the small number that guards a division into 0/0. Its patterns match
-    scalars of rank 0 only, so the constant is given rank 1, which broadcasts the same.
-    """
-    onnxscript.optimizer.inline(model)
-    protected = 0
-    for node in list(model.graph):
-        identity = {"Add": 0.0, "Sub": 0.0, "Mul": 1.0, "Div": 1.0}.get(node.op_type)
-        if identity is None:
-            continue
-        for index, value in enumerate(node.inputs):
-            scalar, other = _float_scalar(value), node.inputs[1 - index]
-            if scalar is None or other is None or not other.shape:
-                continue  # a result of rank 0 would change its rank; the comparison with eager still watches it
-            number = float(scalar.numpy())
-            if number == identity or not math.isclose(number, identity, rel_tol=1e-5, abs_tol=1e-8):
-                continue
-            constant = ir.node("Constant", [], attributes={"value": ir.tensor([number], dtype=scalar.dtype)})
-            model.graph.insert_before(node, constant)
-            node.replace_input_with(index, constant.outputs[0])
-            protected += 1
-    return protected
 
 
 def save(model: ir.Model, path: Path, external_weights: bool | None) -> list[Path]:
@@ -166,40 +139,6 @@ def _with_minima(exportable: Exportable, message: str) -> Exportable | None:
 
 def _untraceable(exportable: Exportable, error: Exception) -> ExportError:
     return ExportError(f"cannot trace {exportable.name} for all the sizes that `axes` allow: {_reason(error)}")
-
-
-def drop_splits_into_one(program: ExportedProgram) -> None:
-    """Replace a split that leaves one piece by that piece: ONNX would make a sequence of it, which builders refuse."""
-    graph = program.graph
-    for node in list(graph.nodes):
-        if node.target is not torch.ops.aten.split.Tensor or len(node.meta["val"]) != 1:
-            continue
-        if any(user.op == "output" for piece in node.users for user in piece.users):
-            continue  # outputs have names of their own
-        for piece in list(node.users):
-            piece.replace_all_uses_with(node.args[0])
-            graph.erase_node(piece)
-        graph.erase_node(node)
-    program.graph_module.recompile()
-
-
-def _check_graph(exportable: Exportable, model: ir.Model) -> None:
-    graph = model.graph
-    names = [value.name for value in graph.inputs], [value.name for value in graph.outputs]
-    if names != (list(exportable.inputs), list(exportable.outputs)):
-        raise ExportError(f"the graph of {exportable.name} has other inputs and outputs than asked for: {names}")
-    forbidden = sorted({node.op_type for node in graph} & FORBIDDEN_OPERATORS)
-    if forbidden:
-        raise ExportError(
-            f"the graph of {exportable.name} holds {forbidden}, which engine builders refuse; they come from shapes"
-            " that depend on values, or from `chunk`"
-        )
-
-
-def _float_scalar(value: ir.Value | None) -> ir.TensorProtocol | None:
-    constant = None if value is None else ir.convenience.get_const_tensor(value)
-    is_scalar = constant is not None and not len(constant.shape) and constant.dtype.is_floating_point()
-    return constant if is_scalar else None
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -12,10 +13,15 @@ from torch import Tensor
 from fastvid_export.errors import EngineError
 from fastvid_export.exportable import Exportable
 
-FP32_TOLERANCE = 1e-5
-"""Largest difference over largest value, for float32 on a CPU; summing in another order stays far below it."""
+TOLERANCES: Mapping[torch.dtype, float] = MappingProxyType(
+    {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 2e-2}
+)
+"""Largest difference over largest value, against eager of the same precision on a CPU; summing in another order, and in
+16 bits rounding at other places, stays below it."""
 
-MIN_COSINE = 0.99999
+MIN_COSINES: Mapping[torch.dtype, float] = MappingProxyType(
+    {torch.float32: 0.99999, torch.float16: 0.9999, torch.bfloat16: 0.9999}
+)
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 """What a report names the versions of, if it is installed."""
@@ -110,7 +116,7 @@ def verify(
     engine: Engine,
     *,
     cases: Sequence[Mapping[str, int]] | None = None,
-    tolerance: float = FP32_TOLERANCE,
+    tolerance: float | None = None,
 ) -> ParityReport:
     """Compare an engine with its module.
 
@@ -118,7 +124,7 @@ def verify(
         exportable: what the engine was built from.
         engine: an `OnnxEngine`, or anything else that is called the same way.
         cases: sizes of the axes to compare at; None: `exportable.corner_sizes()`.
-        tolerance: largest relative error that passes.
+        tolerance: largest relative error that passes; None: that of the module's precision in `TOLERANCES`.
     Returns:
         A report; it is never raised for a difference, see `ParityReport.passed`.
     Raises:
@@ -127,9 +133,12 @@ def verify(
     chosen = exportable.corner_sizes() if cases is None else cases
     if not chosen:
         raise ValueError("`cases` is empty; comparing nothing shows nothing (None compares at the corners)")
+    precision = exportable.precision
+    tolerance = TOLERANCES[precision] if tolerance is None else tolerance
+    gate = _Gate(tolerance=tolerance, min_cosine=MIN_COSINES[precision])
     results: list[ParityCase] = []
     for index, sizes in enumerate(chosen):
-        results += _compare(exportable, engine, sizes, seed=index, tolerance=tolerance)
+        results += _compare(exportable, engine, sizes, seed=index, gate=gate)
     return ParityReport(
         name=exportable.name,
         tolerance=tolerance,
@@ -138,8 +147,14 @@ def verify(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gate:
+    tolerance: float
+    min_cosine: float
+
+
 def _compare(
-    exportable: Exportable, engine: Engine, sizes: Mapping[str, int], *, seed: int, tolerance: float
+    exportable: Exportable, engine: Engine, sizes: Mapping[str, int], *, seed: int, gate: _Gate
 ) -> list[ParityCase]:
     inputs = exportable.draw_inputs(sizes, seed)
     with torch.no_grad():
@@ -154,12 +169,12 @@ def _compare(
     if len(got) != len(expected):
         got = [f"the engine returns {len(got)} tensors, eager {len(expected)}"] * len(expected)
     return [
-        _case(sizes, name, reference, actual, tolerance)
+        _case(sizes, name, reference, actual, gate)
         for name, reference, actual in zip(exportable.outputs, expected, got, strict=True)
     ]
 
 
-def _case(sizes: Mapping[str, int], output: str, expected: Tensor, got: Tensor | str, tolerance: float) -> ParityCase:
+def _case(sizes: Mapping[str, int], output: str, expected: Tensor, got: Tensor | str, gate: _Gate) -> ParityCase:
     def case(problem: str | None, *numbers: float) -> ParityCase:
         max_error, max_value, cosine = numbers or (None, None, None)
         return ParityCase(
@@ -174,8 +189,8 @@ def _case(sizes: Mapping[str, int], output: str, expected: Tensor, got: Tensor |
 
     if isinstance(got, str):
         return case(got)
-    if got.shape != expected.shape:
-        return case(f"shape {tuple(got.shape)}, eager has {tuple(expected.shape)}")
+    if (got.shape, got.dtype) != (expected.shape, expected.dtype):
+        return case(f"shape {tuple(got.shape)} {got.dtype}, eager has {tuple(expected.shape)} {expected.dtype}")
     reference, actual = expected.double().flatten(), got.double().flatten()
     if not reference.isfinite().all():
         return case("eager is not finite, so nothing can be compared")
@@ -185,7 +200,7 @@ def _case(sizes: Mapping[str, int], output: str, expected: Tensor, got: Tensor |
     if max_value == 0:
         return case("eager is zero everywhere (fresh weights?), so nothing can be compared")
     cosine = float(torch.cosine_similarity(actual, reference, dim=0))
-    good = max_error <= tolerance * max_value and cosine >= MIN_COSINE
+    good = max_error <= gate.tolerance * max_value and cosine >= gate.min_cosine
     return case(None if good else "differs from eager", max_error, max_value, cosine)
 
 

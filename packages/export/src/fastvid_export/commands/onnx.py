@@ -14,16 +14,21 @@ import typer
 from fastvid_export.discovery import load_part
 from fastvid_export.errors import EngineError, ExportError
 from fastvid_export.exportable import AxisRange, Exportable
+from fastvid_export.graphs.content_transformer import content_transformer_exportable
+from fastvid_export.graphs.decoder import decoder_exportable
+from fastvid_export.graphs.transformer import transformer_exportable
+from fastvid_export.graphs.upsampler import upsampler_exportable
 from fastvid_export.onnx import export_onnx
 from fastvid_export.verify import ParityError, ParityReport
-from fastvid_export.wrappers import (
-    content_transformer_exportable,
-    decoder_exportable,
-    transformer_exportable,
-    upsampler_exportable,
-)
 
 RUN_TIME = 1
+
+
+class GraphFlavour(StrEnum):
+    """As in `fastvid_export.onnx`."""
+
+    PORTABLE = "portable"
+    FUSED = "fused"
 
 
 class Graph(StrEnum):
@@ -44,7 +49,9 @@ def onnx(  # noqa: PLR0913, PLR0917  # one parameter a flag
     axis: Annotated[
         list[str] | None, typer.Option(help="Range of an axis, NAME=MINIMUM:EXAMPLE:MAXIMUM, such as t=1:5:33.")
     ] = None,
-    opset: Annotated[int, typer.Option(help="ONNX operator set: 20 to 23.")] = 20,
+    flavour: Annotated[
+        GraphFlavour, typer.Option(help="For any runtime, or with single operators for attention and norms.")
+    ] = GraphFlavour.PORTABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as one JSON object.")] = False,
 ) -> None:
     """Turn a part of a model into a graph, and compare it with the model at many sizes before it is written."""
@@ -63,7 +70,7 @@ def onnx(  # noqa: PLR0913, PLR0917  # one parameter a flag
         exportable = transformer_exportable(loaded, text_mask=text_mask)
     exportable = with_axes(exportable, parse_axes(axis or []))
     try:
-        report = export_onnx(exportable, output, opset=opset)
+        report = export_onnx(exportable, output, flavour="fused" if flavour is GraphFlavour.FUSED else "portable")
     except (ExportError, ParityError, EngineError) as error:
         print(f"error: {error}", file=sys.stderr)
         if as_json:

@@ -1,0 +1,83 @@
+"""What is changed in a graph, so that optimisers and engines compute what the module computes."""
+
+import math
+
+import torch
+from onnxscript import ir
+from torch.export import ExportedProgram
+
+MASK = 3
+"""Which input of ONNX's Attention it is."""
+
+
+def drop_splits_into_one(program: ExportedProgram) -> None:
+    """Replace a split that leaves one piece by that piece: ONNX would make a sequence of it, which builders refuse."""
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.aten.split.Tensor or len(node.meta["val"]) != 1:
+            continue
+        if any(user.op == "output" for piece in node.users for user in piece.users):
+            continue  # outputs have names of their own
+        for piece in list(node.users):
+            piece.replace_all_uses_with(node.args[0])
+            graph.erase_node(piece)
+        graph.erase_node(node)
+    program.graph_module.recompile()
+
+
+def protect_near_identities(model: ir.Model) -> int:
+    """Keep x + 1e-15 from being optimised to x; returns how many such constants were found.
+
+    The optimiser of onnxscript takes a scalar for 0 within 1e-8, and for 1 within a relative 1e-5, and drops the
+    addition or multiplication. That turns the small number that guards a division into 0/0. Its patterns match
+    scalars of rank 0 only, so the constant is given rank 1, which broadcasts the same.
+    """
+    protected = 0
+    for node in list(model.graph):
+        identity = {"Add": 0.0, "Sub": 0.0, "Mul": 1.0, "Div": 1.0}.get(node.op_type)
+        if identity is None:
+            continue
+        for index, value in enumerate(node.inputs):
+            scalar, other = _float_scalar(value), node.inputs[1 - index]
+            if scalar is None or other is None or not other.shape:
+                continue  # a result of rank 0 would change its rank; the comparison with eager still watches it
+            number = float(scalar.numpy())
+            if number == identity or not math.isclose(number, identity, rel_tol=1e-5, abs_tol=1e-8):
+                continue
+            constant = ir.node("Constant", [], attributes={"value": ir.tensor([number], dtype=scalar.dtype)})
+            model.graph.insert_before(node, constant)
+            node.replace_input_with(index, constant.outputs[0])
+            protected += 1
+    return protected
+
+
+def spread_masks(model: ir.Model) -> int:
+    """Give the masks of attention as many rows as there are queries; returns how many masks that were.
+
+    A mask of one row for all queries is legal, and onnxruntime refuses it. All blocks share the one that is spread.
+    """
+    spread: dict[tuple[ir.Value, str], ir.Value] = {}
+    for node in list(model.graph):
+        if node.op_type != "Attention" or len(node.inputs) <= MASK:
+            continue
+        queries, mask = node.inputs[0], node.inputs[MASK]
+        if mask is None or queries is None or mask.shape is None or queries.shape is None or mask.shape[-2] != 1:
+            continue
+        key = (mask, str(queries.shape[2]))
+        if key not in spread:
+            rows = ir.node("Shape", [queries], attributes={"start": 2, "end": 3})
+            one = ir.node("Constant", [], attributes={"value": ir.tensor([1])})
+            size = ir.node("Concat", [one.outputs[0], one.outputs[0], rows.outputs[0], one.outputs[0]], {"axis": 0})
+            grown = ir.node("Expand", [mask, size.outputs[0]])
+            model.graph.insert_before(node, [rows, one, size, grown])
+            grown.outputs[0].type = mask.type
+            grown.outputs[0].shape = ir.Shape([*mask.shape[:2], queries.shape[2], mask.shape[-1]])
+            spread[key] = grown.outputs[0]
+        node.replace_input_with(MASK, spread[key])
+    return len(spread)
+
+
+def _float_scalar(value: ir.Value | None) -> ir.TensorProtocol | None:
+    constant = None if value is None else ir.convenience.get_const_tensor(value)
+    is_scalar = constant is not None and not len(constant.shape) and constant.dtype.is_floating_point()
+    return constant if is_scalar else None

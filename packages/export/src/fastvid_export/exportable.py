@@ -210,11 +210,6 @@ def _axis_of(size: Size) -> str | None:
     return size if isinstance(size, str) else size[1]
 
 
-def concrete_shape(shape: Sequence[Size], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """What a shape with axes is at these sizes of them."""
-    return tuple(_concrete(size, sizes) for size in shape)
-
-
 def _concrete(size: Size, sizes: Mapping[str, int]) -> int:
     if isinstance(size, int):
         return size

@@ -16,6 +16,7 @@ import fastvid_vae.conversion.dc_ae_layouts as dc_ae
 import fastvid_vae.conversion.odvae_layout as od_vae
 import fastvid_vae.cost
 import torch
+from fastvid_accel.no_acceleration import full_attention
 from fastvid_pipelines.stages.preview import PreviewCodec
 
 # accel, for whoever runs the denoising loop
@@ -28,7 +29,7 @@ composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration
 reduced: dit.AttentionOp = fastvid_accel.AsymRnR().start(num_steps=4).attention
 
 # attention, from accel to dit; where it happens, from dit to accel
-attention: dit.AttentionOp = fastvid_accel.NoAcceleration().start(num_steps=4).attention
+attention: dit.AttentionOp = full_attention
 site: accel.AttentionSite = dit.AttentionSite(block=0, num_blocks=1, grid=(1, 1, 1))
 
 # models and accelerators, for pipelines

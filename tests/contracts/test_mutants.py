@@ -37,9 +37,8 @@ class Scales:
 
 
 class ScaledSession(Wrapped):
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, site: object, /) -> Tensor:
-        out: Tensor = self.part.attention(q, k, v, site) * 1.05
-        return out
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, site: Any, /) -> Tensor:
+        return full_attention(q, k, v, site) * 1.05
 
 
 class Remembers:
@@ -57,10 +56,9 @@ class RememberingSession(Wrapped):
         super().__init__(part)
         self.calls = 0
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, site: object, /) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, site: Any, /) -> Tensor:
         self.calls += 1
-        out: Tensor = self.part.attention(q, k, v, site)
-        return out if self.calls <= 4 else v
+        return full_attention(q, k, v, site) if self.calls <= 4 else v
 
 
 @pytest.mark.parametrize(

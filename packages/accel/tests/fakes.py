@@ -39,7 +39,8 @@ def denoise(session, num_steps: int, seed: int = 0, num_blocks: int = 2) -> Tens
         tokens = latents.flatten(2).transpose(1, 2).unsqueeze(1)
         for block in range(num_blocks):
             site = FakeSite(block=block, num_blocks=num_blocks, grid=grid)
-            tokens = tokens + session.attention(tokens.sin(), tokens.cos(), tokens, site)
+            attend = session.attention or full_attention
+            tokens = tokens + attend(tokens.sin(), tokens.cos(), tokens, site)
         velocity = tokens.squeeze(1).transpose(1, 2).reshape(latents.shape)
         denoised = latents - step.sigma * velocity
         latents = latents + (step.next_sigma - step.sigma) * velocity
@@ -57,10 +58,10 @@ class Recorder:
     log: list[str] = field(default_factory=list)
 
     def start(
-        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+        self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> "RecorderSession":
         self.log.append(f"{self.name}.start {num_steps}")
-        return RecorderSession(self, attention)
+        return RecorderSession(self, attention or full_attention)
 
 
 class RecorderSession:
@@ -90,9 +91,9 @@ class HalvesFrames:
     """Keeps every second latent frame after the first step and repeats frames at the end."""
 
     def start(
-        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+        self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> "HalvesFramesSession":
-        return HalvesFramesSession(attention)
+        return HalvesFramesSession(attention or full_attention)
 
 
 class HalvesFramesSession:

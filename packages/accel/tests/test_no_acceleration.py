@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastvid_accel import NoAcceleration
+from fastvid_accel.no_acceleration import full_attention
 from torch._dynamo.testing import CompileCounter
 
 from .fakes import FakeSite, denoise, steps
@@ -17,22 +18,17 @@ def qkv() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return q, k, v
 
 
-def test_attention_is_plain_attention_to_the_bit() -> None:
-    q, k, v = qkv()
-    session = NoAcceleration().start(num_steps=1)
-    assert torch.equal(session.attention(q, k, v, SITE), F.scaled_dot_product_attention(q, k, v))
+def test_the_attention_of_the_transformer_stays() -> None:
+    assert NoAcceleration().start(num_steps=1).attention is None
 
 
 def test_attention_given_is_the_one_used() -> None:
+    assert NoAcceleration().start(num_steps=1, attention=full_attention).attention is full_attention
+
+
+def test_full_attention_is_that_of_torch_to_the_bit() -> None:
     q, k, v = qkv()
-    calls = []
-
-    def mine(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, site: object, /) -> torch.Tensor:
-        calls.append(site)
-        return v
-
-    assert NoAcceleration().start(num_steps=1, attention=mine).attention(q, k, v, SITE) is v
-    assert calls == [SITE]
+    assert torch.equal(full_attention(q, k, v, SITE), F.scaled_dot_product_attention(q, k, v))
 
 
 def test_hands_the_same_tensors_on() -> None:
@@ -67,12 +63,14 @@ def test_refuses_no_steps(num_steps: int) -> None:
 
 
 def test_compiles_without_recompiling_per_step() -> None:
-    session = NoAcceleration().start(num_steps=4)
+    session = NoAcceleration().start(num_steps=4, attention=full_attention)
+    attend = session.attention
+    assert attend is not None
     counter = CompileCounter()
 
     @torch.compile(backend=counter)
     def block(x: torch.Tensor) -> torch.Tensor:
-        return session.attention(x, x + 1, x + 2, SITE)
+        return attend(x, x + 1, x + 2, SITE)
 
     x = qkv()[0]
     expected = F.scaled_dot_product_attention(x, x + 1, x + 2)

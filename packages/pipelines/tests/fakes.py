@@ -198,10 +198,10 @@ class FakeAccelerator:
         self.log: list[str] = []
 
     def start(
-        self, *, num_steps: int, attention: Callable[..., Tensor] = full_attention, codec: object = None
+        self, *, num_steps: int, attention: Callable[..., Tensor] | None = None, codec: object = None
     ) -> "FakeSession":
         self.log.append(f"start {num_steps}")
-        return FakeSession(self, attention)
+        return FakeSession(self, attention or full_attention)
 
 
 class FakeSession:

@@ -7,8 +7,7 @@ from typing import Any, final
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_accel.interfaces import Accelerator, AttentionOp, AttentionSite, Session, Step, VideoCodec
-from fastvid_accel.no_acceleration import full_attention
+from fastvid_accel.interfaces import Accelerator, AttentionOp, Session, Step, VideoCodec
 
 
 def compose(*accelerators: Accelerator) -> "Composition":
@@ -35,7 +34,7 @@ class Composition:
     accelerators: tuple[Accelerator, ...]
 
     def start(
-        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+        self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> "CompositionSession":
         """Begin a video: one fresh session of each accelerator, each inside the one before it."""
         sessions: list[Session] = []
@@ -52,22 +51,12 @@ class CompositionSession:
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self._sessions = tuple(sessions)
+        self.attention = self._sessions[0].attention  # which ends in the second's, and so on
 
     def begin_step(self, step: Step, /) -> None:
         """Prepare each, in order."""
         for session in self._sessions:
             session.begin_step(step)
-
-    def attention(
-        self,
-        q: Float[Tensor, "b heads n e"],
-        k: Float[Tensor, "b heads n e"],
-        v: Float[Tensor, "b heads n e"],
-        site: AttentionSite,
-        /,
-    ) -> Float[Tensor, "b heads n e"]:
-        """The first session's attention, which ends in the second's, and so on."""
-        return self._sessions[0].attention(q, k, v, site)
 
     def end_step(
         self,

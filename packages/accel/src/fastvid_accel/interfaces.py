@@ -73,15 +73,12 @@ class Session(Protocol):
     def begin_step(self, step: Step, /) -> None:
         """Is called before the transformer runs for `step`."""
 
-    def attention(
-        self,
-        q: Float[Tensor, "b heads n e"],
-        k: Float[Tensor, "b heads n e"],
-        v: Float[Tensor, "b heads n e"],
-        site: AttentionSite,
-        /,
-    ) -> Float[Tensor, "b heads n e"]:
-        """An `AttentionOp`. Pass the bound method itself, never a new lambda per step (it would recompile)."""
+    @property
+    def attention(self) -> AttentionOp | None:
+        """Takes the place of the transformer's self-attention; None: that stays as it is.
+
+        Pass on what stands here, never a new lambda per step (it would recompile).
+        """
         ...
 
     def end_step(
@@ -110,10 +107,10 @@ class Session(Protocol):
 class Accelerator(Protocol):
     """Settings. Holds no state of a run, so one accelerator serves any number of videos, at the same time too."""
 
-    def start(self, *, num_steps: int, attention: AttentionOp = ..., codec: VideoCodec | None = ...) -> Session:
+    def start(self, *, num_steps: int, attention: AttentionOp | None = ..., codec: VideoCodec | None = ...) -> Session:
         """Fresh state for one video of `num_steps` steps.
 
-        `attention` is what the session calls in the end for the tokens it decides to compute; that is how
-        accelerators are put inside one another. `codec` is for those that look at the frames.
+        `attention` is what the session calls in the end for the tokens it decides to compute, None for full attention;
+        that is how accelerators are put inside one another. `codec` is for those that look at the frames.
         """
         ...

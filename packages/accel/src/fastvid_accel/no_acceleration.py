@@ -27,13 +27,13 @@ class NoAcceleration:
     """Every token in every block at every step, and every frame decoded."""
 
     def start(
-        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+        self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> "NoAccelerationSession":
         """Begin a video.
 
         Args:
             num_steps: number of sampler steps, at least 1.
-            attention: what computes self-attention.
+            attention: what computes self-attention; None: the transformer does.
             codec: not looked at.
         Raises:
             ValueError: `num_steps` below 1.
@@ -46,22 +46,11 @@ class NoAcceleration:
 class NoAccelerationSession:
     """Hands everything through: same tensors out as in, no copies."""
 
-    def __init__(self, attention: AttentionOp) -> None:
-        self._attention = attention
+    def __init__(self, attention: AttentionOp | None) -> None:
+        self.attention = attention
 
     def begin_step(self, step: Step, /) -> None:
         """Nothing to prepare."""
-
-    def attention(
-        self,
-        q: Float[Tensor, "b heads n e"],
-        k: Float[Tensor, "b heads n e"],
-        v: Float[Tensor, "b heads n e"],
-        site: AttentionSite,
-        /,
-    ) -> Float[Tensor, "b heads n e"]:
-        """The attention given at the start, over all tokens."""
-        return self._attention(q, k, v, site)
 
     def end_step(
         self,

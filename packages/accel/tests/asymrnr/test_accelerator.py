@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fastvid_accel import AsymRnR, AsymRnRConfig, NoAcceleration, SimilarityTable, compose
 from fastvid_accel.asymrnr import reducer as reducing
 from fastvid_accel.asymrnr.config import Metric, Reduction
-from fastvid_accel.asymrnr.session import ReducingSession
+from fastvid_accel.no_acceleration import full_attention
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -41,7 +41,7 @@ def qkv(seed: int = 0, b: int = 2, n: int = N) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def run(session: ReducingSession, num_steps: int, num_blocks: int = 2, **inputs: Any) -> list[Tensor]:
+def run(session: Any, num_steps: int, num_blocks: int = 2, **inputs: Any) -> list[Tensor]:
     """Each output of each block at each step; features drift slowly from step to step."""
     outputs = []
     for step in steps(num_steps):
@@ -60,7 +60,10 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     "rates", [{"kv": ()}, {"kv": ((0.0, 0.0),), "q": ((0.0, 0.0),)}, {"kv": (), "h": ((0.0, 0.0),)}]
 )
 def test_rate_zero_is_no_acceleration_to_the_bit(rates: dict[str, Any]) -> None:
-    assert same(run(AsymRnR(config(**rates)).start(num_steps=3), 3), run(NoAcceleration().start(num_steps=3), 3))  # type: ignore[arg-type]
+    assert same(
+        run(AsymRnR(config(**rates)).start(num_steps=3), 3),
+        run(NoAcceleration().start(num_steps=3, attention=full_attention), 3),
+    )
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "dot", "random"])
@@ -190,7 +193,7 @@ def test_counts_by_formula_are_those_of_torch() -> None:
     assert facts["flops"]["attention"] + facts["flops"]["matching"] == counter.get_total_flops()
     assert {name: facts["flops"][name] for name in facts["counted"]} == facts["counted"]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        run(NoAcceleration().start(num_steps=4), 4)  # type: ignore[arg-type]
+        run(NoAcceleration().start(num_steps=4, attention=full_attention), 4)
     assert facts["flops"]["dense"] == counter.get_total_flops()
     assert facts["matchings"] == 8
     assert facts["predicted_gain"] == pytest.approx(facts["flops"]["removed_share"])
@@ -200,7 +203,7 @@ def test_where_too_little_would_be_saved_it_says_so_and_runs_dense(caplog: pytes
     session = AsymRnR(AsymRnRConfig(min_gain=0.5)).start(num_steps=2)
     with caplog.at_level(logging.WARNING):
         out = run(session, 2)
-    assert same(out, run(NoAcceleration().start(num_steps=2), 2))  # type: ignore[arg-type]
+    assert same(out, run(NoAcceleration().start(num_steps=2, attention=full_attention), 2))
     assert "AsymRnR is off: it would save" in caplog.text
     assert len(caplog.records) == 1
     facts = session.report()

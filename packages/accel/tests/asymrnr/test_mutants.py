@@ -65,13 +65,11 @@ def test_a_fault_is_noticed(
 
 
 def test_a_matching_that_never_grows_old_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = reducing.TokenReducer._kept
-
-    def once(self: Any, feature: Any, tokens: Tensor, num_kept: int, place: Any, shape: Any) -> Any:
+    def once(self: Any, feature: Any, place: Any, rows: Any) -> Any:
         known = self._matches.get((place.branch, place.block, feature))
-        return kept(self, feature, tokens, num_kept, place, shape) if known is None else known.kept
+        return None if known is None else known.kept
 
-    monkeypatch.setattr(reducing.TokenReducer, "_kept", once)
+    monkeypatch.setattr(reducing.TokenReducer, "_known", once)
     monkeypatch.setattr(reducing.TokenReducer, "begin_step", lambda self, step: setattr(self, "_step", step))
     with pytest.raises(AssertionError):
         test_accelerator.test_a_matching_serves_its_window_and_no_longer(monkeypatch)

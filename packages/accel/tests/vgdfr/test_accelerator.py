@@ -45,7 +45,8 @@ def walk(session: VGDFRSession, latents: Tensor, clean: Tensor, num_steps: int) 
     for step in steps(num_steps):
         session.begin_step(step)
         q = torch.zeros(1, 1, latents.shape[2], 2)
-        session.attention(q, q, q, FakeSite(block=0, num_blocks=3, grid=(latents.shape[2], 1, 1)))
+        if session.attention is not None:
+            session.attention(q, q, q, FakeSite(block=0, num_blocks=3, grid=(latents.shape[2], 1, 1)))
         estimate = clean if clean.shape == latents.shape else latents
         moved = estimate + (step.next_sigma / step.sigma) * (latents - estimate)
         latents, positions = session.end_step(moved, estimate, positions, step)

@@ -143,6 +143,18 @@ class FSVideoDiT(nn.Module):
         condition = refiner_condition(upsampled, image_latents, upsampled_image_latents, self.config.refiner_mask)
         return condition.channels(self.config.mask_channels)
 
+    def rotary_tables(
+        self, positions: Float[Tensor, "*blocks 3 nt nh nw"]
+    ) -> tuple[Float[Tensor, "*blocks nt nh nw pairs"], Float[Tensor, "*blocks nt nh nw pairs"]]:
+        """Cosine and sine of each token's angles, for who computes the blocks elsewhere, as engines do."""
+        of_blocks = positions if positions.dim() > SHARED_AXES else positions.unsqueeze(0)
+        tables = [self._rotary(of_block) for of_block in of_blocks]
+        cos, sin = (
+            torch.stack([getattr(table, name) for table in tables]).view(*positions.shape[:-4], *positions.shape[-3:], -1)
+            for name in ("cos", "sin")
+        )
+        return cos, sin
+
     def forward(  # noqa: PLR0913  # the inputs of the network; a record would hide them from exporters
         self,
         latents: Float[Tensor, "b c t h w"],

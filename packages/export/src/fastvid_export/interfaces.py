@@ -1,9 +1,12 @@
 """What this package asks of the models it describes. Nobody inherits these; conformance is checked by type checkers."""
 
+import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -171,3 +174,81 @@ class ContentTransformer(Protocol):
         size: Float[Tensor, "b 2"] | None = None,
         positions: Float[Tensor, "3 nt nh nw"] | None = None,
     ) -> Float[Tensor, "b o t h w"]: ...
+
+
+class ServedTransformer(VideoTransformer, Protocol):
+    """A transformer whose place engines can take."""
+
+    @property
+    def config(self) -> Any:
+        """As of `VideoTransformer`, and whatever else those want to know who use it."""
+        ...
+
+    def rotary_tables(
+        self, positions: Float[Tensor, "*blocks 3 nt nh nw"]
+    ) -> tuple[Float[Tensor, "*blocks nt nh nw pairs"], Float[Tensor, "*blocks nt nh nw pairs"]]:
+        """Cosine and sine of each token's angles."""
+        ...
+
+    def first_frame_condition(
+        self, image_latents: Float[Tensor, "b c 1 h w"], num_latent_frames: int
+    ) -> Float[Tensor, "b k t h w"]: ...
+    def refiner_condition(
+        self,
+        upsampled: Float[Tensor, "b c t h w"],
+        image_latents: Float[Tensor, "b c 1 h w"],
+        upsampled_image_latents: Float[Tensor, "b c 1 h w"],
+    ) -> Float[Tensor, "b k t h w"]: ...
+
+
+class ServedAutoencoder(VideoDecoder, Protocol):
+    """An autoencoder whose decoder an engine can take the place of."""
+
+    @property
+    def takes_reference(self) -> bool: ...
+    def num_latent_frames(self, num_frames: int) -> int: ...
+    def encode(
+        self, frames: Float[Tensor, "b 3 T H W"], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c t h w"]: ...
+    def decode(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        *,
+        reference: Float[Tensor, "b 3 H W"] | None = None,
+        num_frames: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "b 3 T H W"]: ...
+
+
+class Selection(Protocol):
+    """Which tokens of a block stay; int32. None: all."""
+
+    @property
+    def keep_q(self) -> Int[Tensor, "b heads nq"] | None: ...
+    @property
+    def restore(self) -> Int[Tensor, "b heads n"] | None: ...
+    @property
+    def keep_kv(self) -> Int[Tensor, "b heads m"] | None: ...
+
+
+@runtime_checkable
+class SelectingAttention(Protocol):
+    """Attention that drops tokens, and can say before a step which ones."""
+
+    def __call__(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: Any,
+        /,
+    ) -> Float[Tensor, "b heads n e"]: ...
+
+    def selections(
+        self, shape: tuple[int, int, int, int], num_blocks: int, grid: tuple[int, int, int]
+    ) -> Mapping[int, Selection] | None:
+        """By block, for queries of this shape (b, heads, n, e); None: not known before the step has run whole."""
+        ...
+
+    def match(self, q: Tensor | None, v: Tensor | None, site: Any, /) -> None:
+        """Queries and values of a block, of the step that ran whole."""

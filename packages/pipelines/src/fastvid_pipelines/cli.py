@@ -51,6 +51,12 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
     accelerate_settings: Annotated[
         Path | None, typer.Option(help="Its settings for this model, as fastvid-cli calibrate writes them.")
     ] = None,
+    engine: Annotated[
+        Path | None, typer.Option(help="Folder of engines, as fastvid-cli export build makes them.")
+    ] = None,
+    engine_fallback: Annotated[
+        str, typer.Option(help="What an engine cannot take: error, or eager for the model itself.")
+    ] = "error",
     seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
     negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
@@ -81,6 +87,8 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
             model=model,
             accelerate=accelerate,
             accelerate_settings=accelerate_settings,
+            engine=engine,
+            engine_fallback=engine_fallback,
             device=device,
             dtype=dtype,
         )

@@ -14,6 +14,7 @@ ACCELERATORS = "fastvid.accelerator"
 COMPOSITIONS = "fastvid.accelerator_composition"
 ACCELERATOR_SETTINGS = "fastvid.accelerator_settings"
 CALIBRATORS = "fastvid.calibrator"
+ENGINES = "fastvid.engine"
 COMMANDS = "fastvid.command"
 CONVERSIONS = "fastvid.conversion"
 
@@ -27,6 +28,7 @@ BRINGS = {
     COMPOSITIONS: "fastvid-accel",
     ACCELERATOR_SETTINGS: "fastvid-accel",
     CALIBRATORS: "fastvid-accel",
+    ENGINES: "fastvid-export",
     COMMANDS: "fastvid-export",
     CONVERSIONS: "fastvid-vae fastvid-dit",
 }

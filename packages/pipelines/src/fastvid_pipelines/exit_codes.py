@@ -25,7 +25,7 @@ def exit_codes(as_json: bool) -> Iterator[None]:
         if isinstance(error, typer.Exit):
             raise
         code = exit_code(error)
-        if code == RUN_TIME and not isinstance(error, OSError | NonFiniteError):
+        if code == RUN_TIME and not _explains_itself(error):
             traceback.print_exc()
         message = "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
         if code == OUT_OF_MEMORY:
@@ -45,6 +45,11 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, ValueError) and not isinstance(error, NonFiniteError):
         return USAGE
     return RUN_TIME
+
+
+def _explains_itself(error: Exception) -> bool:
+    """Errors of the machine, and those that a package of fastvid raises for its users."""
+    return isinstance(error, OSError) or type(error).__module__.startswith("fastvid_")
 
 
 def _is_torch_out_of_memory(error: Exception) -> bool:

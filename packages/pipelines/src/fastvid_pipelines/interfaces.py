@@ -235,14 +235,11 @@ class AcceleratorSession(Protocol):
     """An accelerator at work on one video."""
 
     def begin_step(self, step: Step, /) -> None: ...
-    def attention(
-        self,
-        q: Float[Tensor, "b heads n e"],
-        k: Float[Tensor, "b heads n e"],
-        v: Float[Tensor, "b heads n e"],
-        site: AttentionSite,
-        /,
-    ) -> Float[Tensor, "b heads n e"]: ...
+    @property
+    def attention(self) -> AttentionOp | None:
+        """None: the transformer's own."""
+        ...
+
     def end_step(
         self,
         latents: Float[Tensor, "b c t h w"],

@@ -11,7 +11,7 @@ from fastvid_accel.asymrnr.reducer import TokenReducer
 from fastvid_accel.asymrnr.session import ReducingSession
 from fastvid_accel.asymrnr.similarity import FEATURES, SimilarityTable
 from fastvid_accel.interfaces import AttentionOp, VideoCodec
-from fastvid_accel.no_acceleration import check_num_steps, full_attention
+from fastvid_accel.no_acceleration import check_num_steps
 
 FORMAT = "fastvid-asymrnr/1"
 
@@ -95,13 +95,13 @@ class AsymRnR:
         return cls(AsymRnRConfig.from_json(facts["settings"]), table)
 
     def start(
-        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+        self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> ReducingSession:
         """Begin a video.
 
         Args:
             num_steps: of the sampler, at least 1.
-            attention: over the tokens that are left.
+            attention: over the tokens that are left; None: full attention.
             codec: not looked at.
         Raises:
             ValueError: `num_steps` below 1.

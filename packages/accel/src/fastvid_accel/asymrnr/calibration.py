@@ -14,11 +14,11 @@ from fastvid_accel.asymrnr.config import AsymRnRConfig, Metric
 from fastvid_accel.asymrnr.cost import Shape
 from fastvid_accel.asymrnr.matching import match
 from fastvid_accel.asymrnr.partition import Grid, drawing, partition
-from fastvid_accel.asymrnr.place import Place, Reduced
+from fastvid_accel.asymrnr.place import Place, Reduced, Selection
 from fastvid_accel.asymrnr.session import ReducingSession
 from fastvid_accel.asymrnr.similarity import FEATURES, Feature, Similarities, SimilarityTable
 from fastvid_accel.interfaces import AttentionOp, VideoCodec
-from fastvid_accel.no_acceleration import check_num_steps, full_attention
+from fastvid_accel.no_acceleration import check_num_steps
 
 
 @final
@@ -45,7 +45,7 @@ class Calibrator:
         AsymRnRConfig(stride=self.stride, metric=self.metric, window=self.window, seed=self.seed)
 
     def start(
-        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+        self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> ReducingSession:
         """Begin the video to measure.
 
@@ -157,6 +157,18 @@ class SimilarityProbe:
             here = feature, place.block, place.step
             self._distances.setdefault(here, []).append(self._measure(feature, tokens, place))
         return Reduced(q=q, k=k, v=v, kept=None)
+
+    def selections(self, shape: tuple[int, int, int, int], place: Place, /) -> dict[int, Selection] | None:
+        """Nothing: it measures queries, keys and values, which only attention itself sees.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("calibration measures inside attention, which an engine does not show; calibrate without one")
+
+    def match(self, q: Tensor | None, v: Tensor | None, place: Place, /) -> None:
+        """As `selections`."""
+        self.selections((0, 0, 0, 0), place)
 
     def report(self) -> dict[str, Any]:
         """Distances by feature, block and step, averaged over branches; the grid and the shape of attention."""

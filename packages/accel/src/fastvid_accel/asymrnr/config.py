@@ -37,6 +37,8 @@ class AsymRnRConfig:
         window: steps that one matching serves, at least 1. (The paper's s counts the reuses: its 4 is 5 here.)
         seed: of the random destinations, from 0.
         first_block: blocks before it stay whole: those that a first-block cache compares.
+        dense_matching: the step that matches computes all tokens, only those after it drop some. Engines ask for it:
+            they are told which tokens stay before they run.
         min_gain: where fewer operations of the whole transformer would go, in [0, 1), nothing is reduced at all.
     """
 
@@ -50,6 +52,7 @@ class AsymRnRConfig:
     window: int = 5
     seed: int = 0
     first_block: int = 0
+    dense_matching: bool = False
     min_gain: float = 0.03
 
     def __post_init__(self) -> None:
@@ -72,6 +75,10 @@ class AsymRnRConfig:
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}; expected at least {least} (nearest: {least} and {least + 1})"
                 )
+        if self.dense_matching and self.window == 1:
+            raise ValueError(
+                "`window` is 1 with `dense_matching`: every step would match, none drop tokens; take 2 or more"
+            )
         if not 0 <= self.min_gain < 1:
             raise ValueError(f"`min_gain` is {self.min_gain}; expected a share in [0, 1), such as 0 or 0.03")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fastvid_accel.asymrnr.partition import Grid
@@ -43,6 +43,21 @@ class Reduced:
         return attended if self.kept is None else restore_tokens(attended, self.kept)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which tokens of a block stay; int32, in each row of the batch and each head. None: all.
+
+    Attributes:
+        keep_q: queries, by their place in the whole sequence.
+        restore: for each token, the row of the reduced result that it gets.
+        keep_kv: keys and values.
+    """
+
+    keep_q: Int[Tensor, "b heads nq"] | None
+    restore: Int[Tensor, "b heads n"] | None
+    keep_kv: Int[Tensor, "b heads m"] | None
+
+
 class Reducer(Protocol):
     """The state of one video, of whatever is put between a transformer and its attention."""
 
@@ -62,6 +77,16 @@ class Reducer(Protocol):
     ) -> Reduced:
         """What attention shall see of the video's tokens, after their norm and after RoPE."""
         ...
+
+    def selections(self, shape: tuple[int, int, int, int], place: Place, /) -> dict[int, Selection] | None:
+        """What `reduce` would keep in every block at this step, known without the tokens; None: a matching is due.
+
+        `shape` is that of the queries; the place's block counts for nothing.
+        """
+        ...
+
+    def match(self, q: Tensor | None, v: Tensor | None, place: Place, /) -> None:
+        """Match the tokens of a block in a step that runs whole."""
 
     def report(self) -> dict[str, Any]:
         """What was done, as JSON knows it."""

@@ -1,10 +1,9 @@
 """The state of AsymRnR in one video: which tokens stand for which, and for how long."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,11 +11,11 @@ from fastvid_accel.asymrnr.config import AsymRnRConfig
 from fastvid_accel.asymrnr.cost import Shape
 from fastvid_accel.asymrnr.matching import match
 from fastvid_accel.asymrnr.partition import Grid, drawing, partition
-from fastvid_accel.asymrnr.place import Place, Reduced
+from fastvid_accel.asymrnr.place import Place, Reduced, Selection
 from fastvid_accel.asymrnr.reduction import Kept, reduce_tokens, select
 from fastvid_accel.asymrnr.report import Tally, report
 from fastvid_accel.asymrnr.schedule import Plan, Prediction, make_plan, predict
-from fastvid_accel.asymrnr.similarity import Feature, SimilarityTable
+from fastvid_accel.asymrnr.similarity import FEATURES, Feature, SimilarityTable
 
 LOGGER = logging.getLogger(__name__)
 
@@ -27,8 +26,7 @@ class _Match:
 
     window: int
     grid: Grid
-    rows: tuple[int, ...]
-    device: torch.device
+    rows: tuple[int, int]
     kept: Kept
 
 
@@ -90,25 +88,72 @@ class TokenReducer:
             batch=q.shape[0], heads=q.shape[1], head_width=q.shape[3], num_tokens=q.shape[2], num_text=place.num_text
         )
         plan = self._plan(shape, k.shape[2], place)
-        cell = plan.cell(place.block, place.step)
-        n = plan.num_tokens
+        tokens: dict[Feature, Tensor] = {"q": q, "kv": v, "h": k}
+        numbers = self._numbers(plan, place)
+        rows = shape.batch, shape.heads
+        due: list[Feature] = [feature for feature in numbers if self._known(feature, place, rows) is None]
+        for feature in due:
+            self._match(feature, tokens[feature], numbers[feature], place, shape)
         reduced = Reduced(q=q, k=k, v=v, kept=None)
-        if self.is_on and min(cell.q, cell.kv, cell.h) < n:
-            of_q = self._kept("q", q, cell.q, place, shape)
-            of_kv = self._kept("kv", v, cell.kv, place, shape)
-            of_h = self._kept("h", k, cell.h, place, shape)
+        if not (due and self.config.dense_matching):
+            kept = {feature: self._known(feature, place, rows) for feature in numbers}
             how = self.config.reduction
-            queries, keys = of_q or of_h, of_kv or of_h
+            queries, keys = kept.get("q", kept.get("h")), kept.get("kv", kept.get("h"))
             reduced = Reduced(
                 q=q if queries is None else reduce_tokens(q, queries, how),
                 k=k if keys is None else reduce_tokens(k, keys, how),
                 v=v if keys is None else reduce_tokens(v, keys, how),
                 kept=queries,
             )
-        num_q, num_k = reduced.q.shape[2], reduced.k.shape[2]
-        self.tally.calls[shape, num_q, num_k] += 1
-        self.tally.stayed[place.block, place.step] = (num_q / n, num_k / n)
+        self._count(shape, place, reduced.q.shape[2], reduced.k.shape[2])
         return reduced
+
+    def selections(self, shape: tuple[int, int, int, int], place: Place, /) -> dict[int, Selection] | None:
+        """What stays in each block that drops tokens at this step; None where a matching is due. Counts as a step.
+
+        Raises:
+            ValueError: settings that no engine can follow: a step that matches and drops at once, means of tokens, or
+                symmetric reduction, which matches on keys.
+        """
+        self._check_for_engines()
+        batch, heads, n, head_width = shape
+        of_step = Shape(batch=batch, heads=heads, head_width=head_width, num_tokens=n, num_text=place.num_text)
+        plan = self._plan(of_step, n, place)
+        places = [replace(place, block=block) for block in range(place.num_blocks)]
+        kept = [
+            {feature: self._known(feature, here, (batch, heads)) for feature in self._numbers(plan, here)}
+            for here in places
+        ]
+        is_due = any(known is None for of_block in kept for known in of_block.values())
+        for here in places:
+            numbers = {} if is_due else self._numbers(plan, here)
+            self._count(of_step, here, numbers.get("q", n), numbers.get("kv", n))
+        if is_due:
+            return None
+        return {
+            block: _selection(of_block.get("q"), of_block.get("kv")) for block, of_block in enumerate(kept) if of_block
+        }
+
+    def match(self, q: Tensor | None, v: Tensor | None, place: Place, /) -> None:
+        """Match a block in a step that ran whole, where a matching is due.
+
+        Raises:
+            ValueError: a feature that is to be matched is missing.
+        """
+        assert self.plan is not None  # `selections` asked for this
+        shown: dict[Feature, Tensor | None] = {"q": q, "kv": v}
+        for feature, tokens in shown.items():
+            num_kept = self._numbers(self.plan, place).get(feature)
+            if num_kept is None:
+                continue
+            if tokens is None:
+                raise ValueError(
+                    f"block {place.block} drops {feature}, and the engine does not show that feature of it"
+                )
+            batch, heads, n, head_width = tokens.shape
+            if self._known(feature, place, (batch, heads)) is None:
+                shape = Shape(batch=batch, heads=heads, head_width=head_width, num_tokens=n, num_text=place.num_text)
+                self._match(feature, tokens, num_kept, place, shape)
 
     def report(self) -> dict[str, Any]:
         """What was reduced and saved; see `fastvid_accel.asymrnr.report`."""
@@ -159,26 +204,53 @@ class TokenReducer:
                 100 * self.config.min_gain,
             )
 
-    def _kept(self, feature: Feature, tokens: Tensor, num_kept: int, place: Place, shape: Shape) -> Kept | None:
-        if num_kept == shape.num_tokens:
-            return None
-        window = place.step // self.config.window
-        key = (place.branch, place.block, feature)
-        rows = tuple(tokens.shape[:2])
-        known = self._matches.get(key)
-        if known is not None and (known.window, known.grid, known.rows, known.device) == (
-            window,
-            place.grid,
-            rows,
-            tokens.device,
-        ):
-            return known.kept
+    def _check_for_engines(self) -> None:
         config = self.config
+        for name, wrong, right in (
+            ("dense_matching", not config.dense_matching, "True: an engine is told before it runs which tokens stay"),
+            ("reduction", config.reduction != "discard", "'discard': an engine gathers tokens, and means none"),
+            ("h", bool(config.h), "(): an engine shows queries and values, which `q` and `kv` match"),
+        ):
+            if wrong:
+                raise ValueError(
+                    f"`{name}` of AsymRnR is {getattr(config, name)!r}; with an engine it has to be {right}"
+                )
+
+    def _numbers(self, plan: Plan, place: Place) -> dict[Feature, int]:
+        """Tokens that stay, of the features that lose some."""
+        if not self.is_on:
+            return {}
+        cell = plan.cell(place.block, place.step)
+        return {feature: getattr(cell, feature) for feature in FEATURES if getattr(cell, feature) < plan.num_tokens}
+
+    def _count(self, shape: Shape, place: Place, num_q: int, num_k: int) -> None:
+        n = shape.num_tokens
+        self.tally.calls[shape, num_q, num_k] += 1
+        self.tally.stayed[place.block, place.step] = (num_q / n, num_k / n)
+
+    def _known(self, feature: Feature, place: Place, rows: tuple[int, int]) -> Kept | None:
+        """What was matched in this window; None where that is of another grid or batch, or not there."""
+        match = self._matches.get((place.branch, place.block, feature))
+        window = place.step // self.config.window
+        if match is None or (match.window, match.grid, match.rows) != (window, place.grid, rows):
+            return None
+        return match.kept
+
+    def _match(self, feature: Feature, tokens: Tensor, num_kept: int, place: Place, shape: Shape) -> None:
+        config, window = self.config, place.step // self.config.window
         # without the branch: both branches of guidance get the same destinations, or their difference would flicker
         generator = drawing(config.seed, place.block, feature, window, place.grid)
         parts = partition(place.grid, config.stride, config.destination, generator=generator, device=tokens.device)
         nearest = match(tokens, parts, config.metric, generator=generator)
         kept = select(nearest, parts, num_kept)
         self.tally.matchings[shape, len(parts.destinations)] += 1
-        self._matches[key] = _Match(window=window, grid=place.grid, rows=rows, device=tokens.device, kept=kept)
-        return kept
+        rows = shape.batch, shape.heads
+        self._matches[place.branch, place.block, feature] = _Match(window=window, grid=place.grid, rows=rows, kept=kept)
+
+
+def _selection(queries: Kept | None, keys: Kept | None) -> Selection:
+    return Selection(
+        keep_q=None if queries is None else queries.positions,
+        restore=None if queries is None else queries.rows,
+        keep_kv=None if keys is None else keys.positions,
+    )

@@ -37,6 +37,7 @@ class Plan:
         clamps: rates that were lowered.
         num_tokens, num_destinations: of the grid.
         window: steps of one.
+        dense_steps: of each window, the first ones, that compute all tokens.
         num_steps: of the sampler.
     """
 
@@ -45,6 +46,7 @@ class Plan:
     num_tokens: int
     num_destinations: int
     window: int
+    dense_steps: int
     num_steps: int
 
     def cell(self, block: int, step: int) -> Cell:
@@ -114,6 +116,7 @@ def make_plan(
         num_tokens=n,
         num_destinations=d,
         window=config.window,
+        dense_steps=int(config.dense_matching),
         num_steps=num_steps,
     )
 
@@ -131,7 +134,7 @@ def predict(plan: Plan, shape: Shape, *, metric: Metric, extra_channels: int = 0
         for window, cell in enumerate(row):
             steps = min(plan.window, plan.num_steps - window * plan.window)
             queries, keys = min(cell.q, cell.h), min(cell.kv, cell.h)
-            attention += steps * attention_flops(shape, queries, keys)
+            attention += plan.dense_steps * dense + (steps - plan.dense_steps) * attention_flops(shape, queries, keys)
             features = sum(tokens < plan.num_tokens for tokens in (cell.q, cell.kv, cell.h))
             if metric != "random":
                 matching += features * matching_flops(shape, plan.num_destinations, extra_channels=extra_channels)

@@ -43,14 +43,14 @@ class VGDFR:
     interpolate: Interpolator = FADE
 
     def start(
-        self, *, num_steps: int, attention: AttentionOp = full_attention, codec: VideoCodec | None = None
+        self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> "VGDFRSession":
         """Begin a video.
 
         Args:
             num_steps: number of sampler steps, more than the steps before merging. The sampler must be deterministic:
                 one that adds noise of its own loses the way from the noise of step 0.
-            attention: what computes self-attention.
+            attention: what computes self-attention; None: the transformer does.
             codec: shows the frames behind latents, and encodes frames; required.
         Raises:
             ValueError: too few steps, or no codec.
@@ -67,7 +67,8 @@ class VGDFRSession:
 
     Attributes:
         record: what was merged and why; None before step k.
-        num_blocks: of the transformer, as its attention calls tell.
+        attention: what was given at the start; where blocks have positions of their own, a call that counts blocks.
+        num_blocks: of the transformer, where attention calls were counted.
     """
 
     def __init__(
@@ -75,32 +76,21 @@ class VGDFRSession:
         config: VGDFRConfig,
         interpolate: Interpolator,
         start_step: int,
-        attention: AttentionOp,
+        attention: AttentionOp | None,
         codec: VideoCodec,
     ) -> None:
         self.record: MergeRecord | None = None
         self.config = config
         self._interpolate = interpolate
         self._start_step = start_step
-        self._attention = attention
+        self._attend = attention or full_attention
+        self.attention = attention if isinstance(config.positions, str) else self._count_blocks
         self._codec = codec
         self._noise: Tensor | None = None
         self.num_blocks = 0
 
     def begin_step(self, step: Step, /) -> None:
         """Nothing to prepare."""
-
-    def attention(
-        self,
-        q: Float[Tensor, "b heads n e"],
-        k: Float[Tensor, "b heads n e"],
-        v: Float[Tensor, "b heads n e"],
-        site: AttentionSite,
-        /,
-    ) -> Float[Tensor, "b heads n e"]:
-        """The attention given at the start, over all tokens there are."""
-        self.num_blocks = site.num_blocks
-        return self._attention(q, k, v, site)
 
     def end_step(
         self,
@@ -147,6 +137,17 @@ class VGDFRSession:
     def report(self) -> dict[str, Any]:
         """What was merged; see `MergeRecord.to_json`. Empty before step k."""
         return {} if self.record is None else self.record.to_json()
+
+    def _count_blocks(
+        self,
+        q: Float[Tensor, "b heads n e"],
+        k: Float[Tensor, "b heads n e"],
+        v: Float[Tensor, "b heads n e"],
+        site: AttentionSite,
+        /,
+    ) -> Float[Tensor, "b heads n e"]:
+        self.num_blocks = site.num_blocks
+        return self._attend(q, k, v, site)
 
     def _positions(self, positions: Tensor, kept: list[int]) -> Tensor:
         """Of the latents that stay: counted anew, where they were, or either by block (DyRoPE, section 3.3)."""

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from fastvid_pipelines import discovery, pipeline_folder, provenance
+from fastvid_pipelines.commands import engines
 from fastvid_pipelines.commands.arguments import named_as_typed, output_files, parse_dtype
 from fastvid_pipelines.commands.progress import step_progress
 from fastvid_pipelines.content_frame_to_video import ReducioPipeline
@@ -44,6 +45,8 @@ FLAGS = {
     "accelerator": "--accelerate",
     "settings": "--accelerate-settings",
     "accelerator_settings": "--accelerate, with --accelerate-settings,",
+    "engine": "--engine",
+    "fallback": "--engine-fallback",
     "seed": "--seed",
     "negative_prompt": "--negative-prompt",
     "num_frames": "--num-frames",
@@ -72,6 +75,8 @@ class Options:
     model: str | None
     accelerate: str | None
     accelerate_settings: Path | None
+    engine: Path | None
+    engine_fallback: str
     device: str
     dtype: str
 
@@ -104,6 +109,8 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
     else:
         pipeline = ReducioPipeline.from_pretrained(folder, dtype=torch_dtype, device=torch_device)
     pipeline.text_to_image = text_to_image
+    with named_as_typed(FLAGS):
+        engine_keys = _engines(options, pipeline)
     loaded = perf_counter()
     with named_as_typed(FLAGS), step_progress() as on_step_end:
         clip = pipeline(
@@ -133,6 +140,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
                 "latent_frames": list(clip.latent_frames),
                 "report": clip.acceleration,
             },
+            "engines": engine_keys,
             "output": provenance.output_record(files, clip.frames, clip.fps),
             "seconds": {
                 "load_model": loaded - started,
@@ -177,6 +185,17 @@ def _reader(names: list[str]) -> str:
         found = " and ".join(map(repr, readers)) or "none of them"
         raise ValueError(f"`accelerator` is {', '.join(names)!r}; `settings` are for one of them, {found} reads such")
     return readers[0]
+
+
+def _engines(options: Options, pipeline: FSVideoPipeline | ReducioPipeline) -> dict[str, Any]:
+    """Puts the engines that were named into the pipeline; returns what they are."""
+    if options.engine is None:
+        if options.engine_fallback != "error":
+            raise ValueError(f"`fallback` is {options.engine_fallback!r}, which has no effect without `engine`")
+        return {}
+    if isinstance(pipeline, ReducioPipeline):
+        raise ValueError("`engine` has no effect: the pipeline of a Reducio model runs eagerly only; leave it out")
+    return engines.put_in(pipeline, options.engine, options.engine_fallback)
 
 
 def _photo(options: Options) -> Image.Image | None:
@@ -269,6 +288,8 @@ def _repeat(options: Options, request: GenerationRequest | ReducioRequest, refin
         "path_or_repo_id": options.model,
         "accelerator": options.accelerate,
         "settings": options.accelerate_settings,
+        "engine": options.engine,
+        "fallback": None if options.engine is None else options.engine_fallback,
         "seed": options.seed,
         "negative_prompt": request.negative_prompt or None,
         **asdict(request.sampling),

@@ -76,6 +76,12 @@ def start_session(accelerator: Accelerator | None, num_steps: int, codec: VideoC
     return accelerator.start(num_steps=num_steps, codec=codec)
 
 
+def with_attention(transformer: Callable[..., Tensor], session: AcceleratorSession | None) -> Callable[..., Tensor]:
+    """The transformer, with the session's attention in the place of its own where there is one."""
+    attention = None if session is None else session.attention
+    return transformer if attention is None else partial(transformer, attention=attention)
+
+
 def denoise(  # noqa: PLR0913  # what the loop needs, no more
     transformer: Transformer,
     video: LatentVideo,
@@ -122,32 +128,24 @@ class _Velocity:
         step: Step,
         session: AcceleratorSession | None,
     ) -> None:
-        self.transformer = transformer
+        self.network = with_attention(transformer, session)
         branches = len(conditions.text.tokens) // len(condition)
         self.condition = condition.repeat(branches, 1, 1, 1, 1)
         self.conditions = conditions
         self.positions = video.positions
         self.sigma = step.sigma
-        self.session = session
 
     def __call__(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         dtype = self.conditions.image_latents.dtype
         timestep = torch.full((len(latents),), 1000 * self.sigma, dtype=torch.float32, device=latents.device)
         text = self.conditions.text
-        inputs = (latents.to(dtype), timestep, text.tokens, text.mask)
-        if self.session is None:
-            velocity = self.transformer(
-                *inputs,
-                condition=self.condition,
-                image_tokens=self.conditions.image_tokens,
-                positions=self.positions,
-            )
-        else:
-            velocity = self.transformer(
-                *inputs,
-                condition=self.condition,
-                image_tokens=self.conditions.image_tokens,
-                positions=self.positions,
-                attention=self.session.attention,
-            )
+        velocity = self.network(
+            latents.to(dtype),
+            timestep,
+            text.tokens,
+            text.mask,
+            condition=self.condition,
+            image_tokens=self.conditions.image_tokens,
+            positions=self.positions,
+        )
         return velocity.float()

@@ -11,6 +11,7 @@ from fastvid_pipelines.reducio_types import ContentConditions
 from fastvid_pipelines.sampling.guidance import guide, join_texts
 from fastvid_pipelines.sampling.schedules import vp_sigmas
 from fastvid_pipelines.sampling.solvers import denoised_from_noise, dpmsolver, vp_alpha
+from fastvid_pipelines.stages.denoise import with_attention
 from fastvid_pipelines.stages.walk import StepCallback, walk
 from fastvid_pipelines.types import LatentVideo, Step
 
@@ -44,7 +45,7 @@ def denoise_content(  # noqa: PLR0913  # what the loop needs, no more
     cache = transformer.condition_cache(
         joined.text.tokens, joined.text.mask, semantic=joined.semantic, content=joined.content
     )
-    network = transformer if session is None else partial(transformer, attention=session.attention)
+    network = with_attention(transformer, session)
     pixels = torch.tensor([size], dtype=torch.float32, device=video.latents.device)
     channels = video.latents.shape[1]
 

@@ -1,0 +1,1 @@
+"""Engines in the place of a model's modules."""

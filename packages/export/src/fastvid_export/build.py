@@ -50,7 +50,7 @@ def build_engine(  # noqa: PLR0913
         backend: `OnnxRuntime`, `AOTInductor`, `TensorRT` or `TorchTensorRT`.
         profiles: see `profiles_of`; the engine runs at no other sizes.
         cases: sizes at which the engine is compared, where it can run here; None: corners of the profiles.
-        tolerance: largest relative error that passes; None: as in `verify`.
+        tolerance: largest relative error that passes; None: that of the module's precision.
         wait: seconds to wait for another process that builds into this folder.
         rebuild: build even where an engine of the same key is there.
     Returns:
@@ -96,9 +96,8 @@ def build_engine(  # noqa: PLR0913
 
 def describe_inputs(exportable: Exportable) -> tuple[TensorRecord, ...]:
     """The inputs as a record has them."""
-    smallest = exportable.draw_inputs({axis: bounds.minimum for axis, bounds in exportable.axes.items()})
     return tuple(
-        TensorRecord(name=name, dtype=type_name(smallest[name]), shape=spec.shape)
+        TensorRecord(name=name, dtype=type_name(spec.dtype), shape=spec.shape)
         for name, spec in exportable.inputs.items()
     )
 
@@ -134,7 +133,7 @@ def _planned(exportable: Exportable, backend: Backend, prepared: Prepared, profi
         backend=backend.name,
         backend_version=backend.version(),
         target=backend.target(),
-        precision=str(exportable.precision).removeprefix("torch."),
+        precision=type_name(exportable.precision),
         flavour=prepared.flavour,
         options=backend.options(),
         versions=prepared.versions,

@@ -123,5 +123,5 @@ def test_what_cannot_be_is_refused(
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli.discovery, "installed", lambda group: {})
-    with pytest.raises(MissingPackageError, match="no engine is installed; .*: pip install fastvid-export"):
+    with pytest.raises(MissingPackageError, match=r"no engine is installed; .*: pip install fastvid-export"):
         engines.put_in(build_pipeline(), folder_of(tmp_path, "transformer"), "error")

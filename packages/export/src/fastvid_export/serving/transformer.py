@@ -185,7 +185,9 @@ class EngineTransformer:
         return cos, sin
 
     def _grid(self, latents: Tensor) -> tuple[int, int, int]:
-        t, h, w = (-(-size // patch) for size, patch in zip(latents.shape[2:], self.eager.config.patch_size, strict=True))
+        t, h, w = (
+            -(-size // patch) for size, patch in zip(latents.shape[2:], self.eager.config.patch_size, strict=True)
+        )
         return t, h, w
 
 

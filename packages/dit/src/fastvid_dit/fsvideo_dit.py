@@ -150,7 +150,9 @@ class FSVideoDiT(nn.Module):
         of_blocks = positions if positions.dim() > SHARED_AXES else positions.unsqueeze(0)
         tables = [self._rotary(of_block) for of_block in of_blocks]
         cos, sin = (
-            torch.stack([getattr(table, name) for table in tables]).view(*positions.shape[:-4], *positions.shape[-3:], -1)
+            torch.stack([getattr(table, name) for table in tables]).view(
+                *positions.shape[:-4], *positions.shape[-3:], -1
+            )
             for name in ("cos", "sin")
         )
         return cos, sin

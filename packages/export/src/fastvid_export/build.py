@@ -19,7 +19,7 @@ from fastvid_export.install import describe, install, locked, workshop
 from fastvid_export.load import load_raw, read_record
 from fastvid_export.profile import Profile, check_profiles, smallest_that_holds
 from fastvid_export.record import EngineRecord, TensorRecord
-from fastvid_export.verify import FP32_TOLERANCE, ParityError, ParityReport, verify
+from fastvid_export.verify import ParityError, ParityReport, verify
 from fastvid_export.volume import check_volume
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def build_engine(  # noqa: PLR0913
     backend: Backend,
     profiles: Sequence[Profile],
     cases: Sequence[Mapping[str, int]] | None = None,
-    tolerance: float = FP32_TOLERANCE,
+    tolerance: float | None = None,
     wait: float = 0,
     rebuild: bool = False,
 ) -> EngineRecord:
@@ -50,7 +50,7 @@ def build_engine(  # noqa: PLR0913
         backend: `OnnxRuntime`, `AOTInductor`, `TensorRT` or `TorchTensorRT`.
         profiles: see `profiles_of`; the engine runs at no other sizes.
         cases: sizes at which the engine is compared, where it can run here; None: corners of the profiles.
-        tolerance: largest relative error that passes.
+        tolerance: largest relative error that passes; None: that of the module's precision.
         wait: seconds to wait for another process that builds into this folder.
         rebuild: build even where an engine of the same key is there.
     Returns:
@@ -96,9 +96,8 @@ def build_engine(  # noqa: PLR0913
 
 def describe_inputs(exportable: Exportable) -> tuple[TensorRecord, ...]:
     """The inputs as a record has them."""
-    smallest = exportable.draw_inputs({axis: bounds.minimum for axis, bounds in exportable.axes.items()})
     return tuple(
-        TensorRecord(name=name, dtype=type_name(smallest[name]), shape=spec.shape)
+        TensorRecord(name=name, dtype=type_name(spec.dtype), shape=spec.shape)
         for name, spec in exportable.inputs.items()
     )
 
@@ -134,7 +133,7 @@ def _planned(exportable: Exportable, backend: Backend, prepared: Prepared, profi
         backend=backend.name,
         backend_version=backend.version(),
         target=backend.target(),
-        precision=type_name(next(exportable.module.parameters())),
+        precision=type_name(exportable.precision),
         flavour=prepared.flavour,
         options=backend.options(),
         versions=prepared.versions,
@@ -163,7 +162,7 @@ def _compare(
     record: EngineRecord,
     folder: Path,
     cases: Sequence[Mapping[str, int]] | None,
-    tolerance: float,
+    tolerance: float | None,
 ) -> ParityReport:
     chosen = profile_cases(exportable, record.profiles) if cases is None else list(cases)
     engine = GuardedEngine(record, load_raw(record, folder))

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ def run_child(module: str, request: Mapping[str, Any], folder: Path) -> dict[str
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(
         [sys.executable, "-m", module, str(asked), str(answered)],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # never written to; its end tells the child that the caller is gone
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
@@ -70,6 +71,7 @@ def run_child(module: str, request: Mapping[str, Any], folder: Path) -> dict[str
 def serve(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """The child's side: do the work of the request named on the command line, and write its answer."""
     asked, answered = Path(sys.argv[1]), Path(sys.argv[2])
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         answer = work(json.loads(asked.read_text(encoding="utf-8")))
@@ -80,6 +82,13 @@ def serve(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     unfinished = answered.with_suffix(".part")
     unfinished.write_text(json.dumps(answer), encoding="utf-8")
     unfinished.replace(answered)
+
+
+def _end_with_the_caller() -> None:
+    """Wait for the end of the input, which comes with the death of the caller, however it died."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
 
 
 def _death(code: int) -> str:

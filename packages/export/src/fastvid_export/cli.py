@@ -5,6 +5,8 @@ It has verbs of its own, each in a file of `commands/`.
 
 import typer
 
+from fastvid_export.commands.build import build
+from fastvid_export.commands.inspect import inspect
 from fastvid_export.commands.onnx import onnx
 
 export = typer.Typer(
@@ -14,7 +16,8 @@ export = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-export.command()(onnx)
+for verb in (onnx, build, inspect):
+    export.command()(verb)
 
 
 @export.callback()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol, final
 
+import torch
 from torch import Tensor
 
 from fastvid_export.errors import EngineError
@@ -51,7 +52,7 @@ class GuardedEngine:
                 f" unknown: {sorted(set(inputs) - set(self.inputs))}, missing: {sorted(set(self.inputs) - set(inputs))}"
             )
         for tensor in record.inputs:
-            dtype = type_name(inputs[tensor.name])
+            dtype = type_name(inputs[tensor.name].dtype)
             if dtype != tensor.dtype:
                 raise EngineError(f"`{tensor.name}` is {dtype}, the {record.name} engine was built for {tensor.dtype}")
         sizes = sizes_of(record.inputs, inputs)
@@ -93,9 +94,9 @@ def sizes_of(specs: Sequence[TensorRecord], inputs: Mapping[str, Tensor]) -> dic
     return {axis: size for axis, (size, _) in sizes.items()}
 
 
-def type_name(tensor: Tensor) -> str:
+def type_name(dtype: torch.dtype) -> str:
     """Such as `float16`."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return str(dtype).removeprefix("torch.")
 
 
 def shown(shape: Sequence[Size]) -> str:

@@ -1,6 +1,5 @@
 """What this package asks of the models it describes. Nobody inherits these; conformance is checked by type checkers."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable

@@ -56,12 +56,11 @@ def large_tensors(
         exportable: its module may lie on the meta device.
         sizes: of each axis; may lie outside the exportable's ranges, where a plan asks how far they can go.
     """
-    types = {name: tensor.dtype for name, tensor in _smallest(exportable).items()}
     device = next(exportable.module.parameters()).device
     recorder = _Recorder(limit)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _AttentionByShape(), recorder:
         inputs = {
-            name: torch.empty(spec.concrete(sizes), dtype=types[name], device=device)
+            name: torch.empty(spec.concrete(sizes), dtype=spec.dtype, device=device)
             for name, spec in exportable.inputs.items()
         }
         exportable.module(**inputs)
@@ -109,10 +108,6 @@ def largest_that_fits(
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low or None
-
-
-def _smallest(exportable: Exportable) -> dict[str, Tensor]:
-    return exportable.draw_inputs({axis: bounds.minimum for axis, bounds in exportable.axes.items()})
 
 
 class _Recorder(TorchDispatchMode):

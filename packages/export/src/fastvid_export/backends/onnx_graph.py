@@ -1,21 +1,16 @@
 """The ONNX graph that several backends start from."""
 
 from pathlib import Path
-from typing import Literal
 
 from fastvid_export.backend import Prepared
 from fastvid_export.digest import graph_digest
 from fastvid_export.exportable import Exportable
-from fastvid_export.onnx import export_onnx
-
-Flavour = Literal["portable", "fused"]
-
-OPSET_OF: dict[Flavour, int] = {"portable": 20, "fused": 23}
+from fastvid_export.onnx import Flavour, export_onnx
 
 
 def prepare_onnx(exportable: Exportable, folder: Path, flavour: Flavour) -> Prepared:
     """Export and compare; a graph that differs from eager raises `ParityError`."""
-    report = export_onnx(exportable, folder / "model.onnx", opset=OPSET_OF[flavour])
+    report = export_onnx(exportable, folder / "model.onnx", flavour=flavour)
     weights = sorted(folder.glob("model.*.weights"))
     graph = folder / "model.onnx"
     return Prepared(

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from fastvid_export.backend import Prepared
-from fastvid_export.backends.onnx_graph import Flavour, prepare_onnx
+from fastvid_export.backends.onnx_graph import prepare_onnx
 from fastvid_export.errors import EngineError
 from fastvid_export.exportable import Exportable
+from fastvid_export.onnx import Flavour
 from fastvid_export.profile import Profile
 from fastvid_export.record import EngineRecord, TensorRecord
 from fastvid_export.runtime import import_onnxruntime

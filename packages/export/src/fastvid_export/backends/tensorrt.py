@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from fastvid_export.backend import Prepared
-from fastvid_export.backends.onnx_graph import Flavour, prepare_onnx
+from fastvid_export.backends.onnx_graph import prepare_onnx
 from fastvid_export.backends.trt_api import BuilderOptions, Kind, load_api
 from fastvid_export.backends.trt_engine import ActivationMemory, TrtEngine
 from fastvid_export.child_process import run_child
 from fastvid_export.errors import BuildError, EngineError
 from fastvid_export.exportable import Exportable
+from fastvid_export.onnx import Flavour
 from fastvid_export.profile import Profile
 from fastvid_export.record import EngineRecord, TensorRecord
 

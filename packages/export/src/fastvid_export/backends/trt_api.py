@@ -212,7 +212,7 @@ def load_api(kind: Kind) -> TrtApi:
         ImportError: it is not installed, or its libraries cannot be loaded; with the extra that installs it.
     """
     try:
-        module = import_module(kind)
+        module = import_module("tensorrt") if kind == "tensorrt" else import_module("tensorrt_rtx")
     except (ImportError, OSError) as error:
         raise ImportError(
             f'{kind} cannot be imported ({error}); run: pip install "fastvid-export[{EXTRAS[kind]}]"'

@@ -126,11 +126,10 @@ class EngineTransformer:
         }
         grid = self._grid(latents)
         places = _integer_grid(grid, latents.device) if positions is None else positions
-        replaced = {} if attention is None else {"attention": attention}
-        return self._policy.call(
-            partial(self._run, inputs, places, grid, attention),
-            partial(self.eager, **inputs, positions=places, **replaced),
-        ).to(latents.dtype)
+        call: dict[str, Any] = {**inputs, "positions": places} | ({} if attention is None else {"attention": attention})
+        return self._policy.call(partial(self._run, inputs, places, grid, attention), lambda: self.eager(**call)).to(
+            latents.dtype
+        )
 
     def _run(
         self,
@@ -185,7 +184,9 @@ class EngineTransformer:
         return cos, sin
 
     def _grid(self, latents: Tensor) -> tuple[int, int, int]:
-        t, h, w = (-(-size // patch) for size, patch in zip(latents.shape[2:], self.eager.config.patch_size, strict=True))
+        t, h, w = (
+            -(-size // patch) for size, patch in zip(latents.shape[2:], self.eager.config.patch_size, strict=True)
+        )
         return t, h, w
 
 

@@ -126,6 +126,7 @@ def load_weights(model: nn.Module, folder: Path, *, device: torch.device | str |
     weights = folder if (folder / INDEX_NAME).is_file() else folder / WEIGHTS_NAME
     load_torch_model(model, weights, strict=True, safe=True)
     _check_finite(model, str(folder))
+    model.eval()
 
 
 def _existing(folder: Path) -> Path:

@@ -7,8 +7,10 @@ from fastvid_export.backends.torch_tensorrt import TorchTensorRT
 from fastvid_export.build import build_engine
 from fastvid_export.errors import BuildError, EngineError, ExportError
 from fastvid_export.exportable import AxisRange, Exportable, IndexSpec, InputSpec
+from fastvid_export.graphs.chunks import decoder_chunk_exportable, encoder_chunk_exportable, reference_exportable
 from fastvid_export.graphs.content_transformer import CONTENT_AXES, content_transformer_exportable
 from fastvid_export.graphs.decoder import DECODER_AXES, decoder_exportable
+from fastvid_export.graphs.encoder import encoder_exportable
 from fastvid_export.graphs.transformer import TRANSFORMER_AXES, matching_exportable, transformer_exportable
 from fastvid_export.graphs.upsampler import upsampler_exportable
 from fastvid_export.load import LoadedEngine, load_engine
@@ -50,13 +52,17 @@ __all__ = [
     "Workload",
     "build_engine",
     "content_transformer_exportable",
+    "decoder_chunk_exportable",
     "decoder_exportable",
+    "encoder_chunk_exportable",
+    "encoder_exportable",
     "export_onnx",
     "large_tensors",
     "largest_that_fits",
     "load_engine",
     "matching_exportable",
     "profiles_of",
+    "reference_exportable",
     "transformer_exportable",
     "upsampler_exportable",
     "verify",

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-Size = int | str | tuple[int, str]
-"""A fixed size, the name of an axis, or a whole multiple of one: `(16, "h")` is 16 h."""
+Size = int | str | tuple[int, str] | tuple[int, str, int]
+"""A fixed size, the name of an axis, or a whole multiple of one and a remainder: `(16, "h")` is 16 h, and
+`(4, "t", -3)` is 4 t - 3."""
 
 SIXTEEN_BITS = (torch.float16, torch.bfloat16)
 
@@ -98,7 +99,8 @@ class Exportable:
     axes: Mapping[str, AxisRange]
 
     def __post_init__(self) -> None:
-        used = {axis for spec in self.inputs.values() for axis in map(_axis_of, spec.shape) if axis is not None}
+        shapes = [spec.shape for spec in self.inputs.values()]
+        used = {axis for shape in shapes for _, axis, _ in map(parts_of, shape) if axis is not None}
         if used != set(self.axes):
             raise ValueError(
                 f"`axes` must range exactly the axes that `inputs` name, {sorted(used)}; got {sorted(self.axes)}"
@@ -159,9 +161,9 @@ class Exportable:
         dims = {axis: Dim(axis, min=bounds.minimum, max=bounds.maximum) for axis, bounds in self.axes.items()}
         return {
             name: {
-                index: dims[size] if isinstance(size, str) else size[0] * dims[size[1]]
-                for index, size in enumerate(spec.shape)
-                if not isinstance(size, int)
+                index: _dim(dims[axis], factor, remainder)
+                for index, (factor, axis, remainder) in enumerate(map(parts_of, spec.shape))
+                if axis is not None
             }
             for name, spec in self.inputs.items()
         }
@@ -204,13 +206,21 @@ def concrete_shape(shape: Sequence[Size], sizes: Mapping[str, int]) -> tuple[int
     return tuple(_concrete(size, sizes) for size in shape)
 
 
-def _axis_of(size: Size) -> str | None:
+def parts_of(size: Size) -> tuple[int, str | None, int]:
+    """Factor, axis and remainder of a size; a fixed size is a remainder alone."""
     if isinstance(size, int):
-        return None
-    return size if isinstance(size, str) else size[1]
+        return 0, None, size
+    if isinstance(size, str):
+        return 1, size, 0
+    return size if len(size) == 3 else (*size, 0)
+
+
+def _dim(dim: Dim, factor: int, remainder: int) -> Dim:
+    """Torch wants neither a product with 1 nor a sum with 0."""
+    multiple = dim if factor == 1 else factor * dim
+    return multiple if remainder == 0 else multiple + remainder
 
 
 def _concrete(size: Size, sizes: Mapping[str, int]) -> int:
-    if isinstance(size, int):
-        return size
-    return sizes[size] if isinstance(size, str) else size[0] * sizes[size[1]]
+    factor, axis, remainder = parts_of(size)
+    return remainder if axis is None else factor * sizes[axis] + remainder

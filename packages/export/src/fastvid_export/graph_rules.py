@@ -3,7 +3,7 @@
 from onnxscript import ir
 
 from fastvid_export.errors import ExportError
-from fastvid_export.exportable import Exportable, IndexSpec, InputSpec, Size
+from fastvid_export.exportable import Exportable, IndexSpec, InputSpec, Size, parts_of
 
 FORBIDDEN_OPERATORS = {
     "Loop": "a loop that depends on values",
@@ -59,9 +59,11 @@ def _check_input(name: str, value: ir.Value, spec: InputSpec | IndexSpec) -> Non
 
 
 def _written(size: Size) -> int | str:
-    if isinstance(size, tuple):
-        return f"{size[0]}*{size[1]}"
-    return size
+    factor, axis, remainder = parts_of(size)
+    if axis is None:
+        return remainder
+    multiple = axis if factor == 1 else f"{factor}*{axis}"
+    return multiple if remainder == 0 else f"{multiple} {'+' if remainder > 0 else '-'} {abs(remainder)}"
 
 
 def _reason(node: ir.Node) -> str | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastvid_export.errors import EngineError
-from fastvid_export.exportable import Size
+from fastvid_export.exportable import Size, parts_of
 from fastvid_export.profile import Profile, smallest_that_holds
 from fastvid_export.record import EngineRecord, TensorRecord
 
@@ -74,21 +74,22 @@ def sizes_of(specs: Sequence[TensorRecord], inputs: Mapping[str, Tensor]) -> dic
         if len(shape) != len(spec.shape):
             raise EngineError(f"`{spec.name}` has shape {shape}, expected {shown(spec.shape)}")
         for length, size in zip(shape, spec.shape, strict=True):
-            factor, axis = (1, size) if isinstance(size, str) else size if isinstance(size, tuple) else (size, None)
+            factor, axis, remainder = parts_of(size)
             if axis is None:
-                if length != factor:
+                if length != remainder:
                     raise EngineError(f"`{spec.name}` has shape {shape}, expected {shown(spec.shape)}")
                 continue
-            if length % factor:
-                low = max(length // factor, 1) * factor
+            whole = (length - remainder) // factor
+            if factor * whole != length - remainder:
+                low = max(whole, 1) * factor + remainder
                 raise EngineError(
-                    f"`{spec.name}` has shape {shape}, expected {shown(spec.shape)}: {length} is no multiple of"
-                    f" {factor}; the nearest legal values are {low} and {low + factor}"
+                    f"`{spec.name}` has shape {shape}, expected {shown(spec.shape)}: {length} is not"
+                    f" {shown([size])[1:-1]} for any {axis}; the nearest legal values are {low} and {low + factor}"
                 )
-            found, where = sizes.setdefault(axis, (length // factor, spec.name))
-            if found != length // factor:
+            found, where = sizes.setdefault(axis, (whole, spec.name))
+            if found != whole:
                 raise EngineError(
-                    f"`{spec.name}` has shape {shape}, so {axis} = {length // factor}; `{where}` has {axis} = {found}"
+                    f"`{spec.name}` has shape {shape}, so {axis} = {whole}; `{where}` has {axis} = {found}"
                 )
     return {axis: size for axis, (size, _) in sizes.items()}
 
@@ -99,8 +100,16 @@ def type_name(dtype: torch.dtype) -> str:
 
 
 def shown(shape: Sequence[Size]) -> str:
-    """A shape with axes, for messages: (b, 4, 2 h)."""
-    return f"({', '.join(f'{s[0]} {s[1]}' if isinstance(s, tuple) else str(s) for s in shape)})"
+    """A shape with axes, for messages: (b, 4, 2 h, 4 t - 3)."""
+    return f"({', '.join(map(_shown, shape))})"
+
+
+def _shown(size: Size) -> str:
+    factor, axis, remainder = parts_of(size)
+    if axis is None:
+        return str(remainder)
+    multiple = axis if factor == 1 else f"{factor} {axis}"
+    return multiple if remainder == 0 else f"{multiple} {'+' if remainder > 0 else '-'} {abs(remainder)}"
 
 
 def _outside(profiles: Sequence[Profile], sizes: Mapping[str, int]) -> str:

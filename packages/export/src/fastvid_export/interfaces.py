@@ -1,7 +1,6 @@
 """What this package asks of the models it describes. Nobody inherits these; conformance is checked by type checkers."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +24,49 @@ class VideoDecoder(Protocol):
     def decode(
         self, latents: Float[Tensor, "b c t h w"], *, reference: Float[Tensor, "b 3 H W"] | None = None
     ) -> Float[Tensor, "b 3 T H W"]: ...
+
+
+class VideoEncoder(Protocol):
+    """An autoencoder, as far as the export of its encoder needs it. Must also be an `nn.Module`."""
+
+    @property
+    def stride(self) -> tuple[int, int, int]: ...
+
+    def num_latent_frames(self, num_frames: int) -> int: ...
+
+    def tiled(self, *, spatial: None, temporal: None) -> AbstractContextManager[object]:
+        """Inside it, a video is encoded whole, in space and in time."""
+        ...
+
+    def encode(self, frames: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b c t h w"]: ...
+
+
+class ChunkedEncoder(Protocol):
+    """A causal encoder that is a function of a chunk and of what it remembers of those before; an `nn.Module` too."""
+
+    @property
+    def stride(self) -> tuple[int, int, int]: ...
+
+    def encode_chunk(
+        self, frames: Float[Tensor, "b 3 T H W"], past: Sequence[Tensor] = (), /
+    ) -> tuple[Float[Tensor, "b c t h w"], Sequence[Tensor]]: ...
+
+
+class ChunkedDecoder(Protocol):
+    """A causal decoder, likewise."""
+
+    @property
+    def stride(self) -> tuple[int, int, int]: ...
+    @property
+    def latent_channels(self) -> int: ...
+
+    def decode_chunk(
+        self, latents: Float[Tensor, "b c t h w"], past: Sequence[Tensor] = (), features: Sequence[Tensor] = (), /
+    ) -> tuple[Float[Tensor, "b 3 T H W"], Sequence[Tensor]]: ...
+
+    def injected_features(self, reference: Float[Tensor, "b 3 H W"], /) -> Sequence[Tensor]:
+        """What all chunks know of the first frame."""
+        ...
 
 
 class LatentUpsampler(Protocol):

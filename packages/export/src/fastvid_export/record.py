@@ -187,7 +187,11 @@ def _listed(size: Size) -> Any:
 
 
 def _size(size: Any) -> Size:
-    return (int(size[0]), str(size[1])) if isinstance(size, list) else size
+    if not isinstance(size, list):
+        fixed: int | str = size
+        return fixed
+    factor, axis, *remainder = size
+    return (int(factor), str(axis), int(*remainder)) if remainder else (int(factor), str(axis))
 
 
 def _digest(content: Mapping[str, Any]) -> str:

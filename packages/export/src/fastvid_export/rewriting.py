@@ -1,10 +1,13 @@
 """What is changed in a graph, so that optimisers and engines compute what the module computes."""
 
 import math
+import re
 
 import torch
 from onnxscript import ir
 from torch.export import ExportedProgram
+
+from fastvid_export.exportable import Exportable, parts_of
 
 MASK = 3
 """Which input of ONNX's Attention it is."""
@@ -23,6 +26,24 @@ def drop_splits_into_one(program: ExportedProgram) -> None:
             graph.erase_node(piece)
         graph.erase_node(node)
     program.graph_module.recompile()
+
+
+def name_axes(model: ir.Model, program: ExportedProgram, exportable: Exportable) -> None:
+    """Write the sizes of the outputs in the names of the axes.
+
+    Torch knows an axis by its name only where an input has it as it is; one that inputs hold multiples of has a symbol.
+    """
+    placeholders = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    names: dict[str, str] = {}
+    for placeholder, spec in zip(program.graph_signature.user_inputs, exportable.inputs.values(), strict=True):
+        for found, (_, axis, _) in zip(placeholders[str(placeholder)].shape, map(parts_of, spec.shape), strict=True):
+            if axis is not None and isinstance(found, torch.SymInt):
+                names |= {str(symbol): axis for symbol in found.node.expr.free_symbols}
+    for value in model.graph.outputs:
+        sizes = [size.value if isinstance(size, ir.SymbolicDim) else size for size in value.shape or ()]
+        value.shape = ir.Shape(
+            [re.sub(r"\w+", lambda m: names.get(m[0], m[0]), size) if isinstance(size, str) else size for size in sizes]
+        )
 
 
 def protect_near_identities(model: ir.Model) -> int:

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from fastvid_export.errors import ExportError
 from fastvid_export.exportable import Exportable
 from fastvid_export.graph_rules import check_graph
-from fastvid_export.rewriting import drop_splits_into_one, protect_near_identities, spread_masks
+from fastvid_export.rewriting import drop_splits_into_one, name_axes, protect_near_identities, spread_masks
 
 EMBEDDED_WEIGHTS_LIMIT = 3 * 2**29
 """Bytes of weights above which they go into a file of their own: an ONNX file cannot exceed 2 GiB."""
@@ -64,6 +64,7 @@ def translate(exportable: Exportable, *, opset: int) -> Translation:
     protect_near_identities(translated.model)
     spread_masks(translated.model)
     translated.optimize()
+    name_axes(translated.model, program, traced)
     check_graph(exportable, translated.model)
     untraced = [
         exportable.example_sizes | {axis: size}

@@ -1,8 +1,6 @@
 """One evaluation of a transformer as a graph: dense, of fewer tokens in some blocks, or with what tokens match by."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -13,6 +11,7 @@ from fastvid_export.exportable import AxisRange, Exportable, IndexSpec, InputSpe
 from fastvid_export.graphs.attention import ReducedAttention, RotaryAttention, WatchedAttention
 from fastvid_export.graphs.decoder import DECODER_AXES
 from fastvid_export.graphs.draw import draw_mask, draw_normal, draw_signed, draw_timestep
+from fastvid_export.graphs.keywords import with_keywords
 from fastvid_export.interfaces import VideoTransformer
 
 TRANSFORMER_AXES: Mapping[str, AxisRange] = MappingProxyType(
@@ -40,8 +39,7 @@ class TransformerGraph(nn.Module):
         self.training = False  # of this wrapper alone; the model's own mode is left as it is, and checked
         self.transformer = transformer
         self.matched = tuple(matched)
-        # How many indices there are differs from graph to graph; tracers read the inputs off the signature.
-        self.forward = _with_keywords(self.evaluate, indices)
+        self.forward: Callable[..., Graphed] = with_keywords(self.evaluate, indices)
 
     def evaluate(  # noqa: PLR0913, PLR0917  # one parameter for each input of the graph
         self,
@@ -191,13 +189,3 @@ def _check_blocks(name: str, blocks: Sequence[int], num_blocks: int) -> None:
             )
     if len(set(blocks)) < len(blocks):
         raise ValueError(f"`{name}` names a block twice: {list(blocks)}")
-
-
-def _with_keywords(function: Callable[..., Graphed], names: Sequence[str]) -> Callable[..., Graphed]:
-    """The function with keyword arguments of these names in its signature instead of any."""
-    signature = inspect.signature(function)
-    fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
-    signed = partial(function)  # a copy of the module copies it, and binds it anew
-    signed.__signature__ = signature.replace(parameters=[*fixed, *named])  # type: ignore[attr-defined]
-    return signed

@@ -100,7 +100,7 @@ class EngineAutoencoder:
         height, width = size or whole
         if (num_frames or 1) > frames.shape[2] or height > whole[0] or width > whole[1]:
             raise EngineError(
-                f"`num_frames` {num_frames} and `size` {size} are more than the {frames.shape[2]} frames of {whole} that"
-                " the latents hold"
+                f"`num_frames` {num_frames} and `size` {size} are more than the latents hold:"
+                f" {frames.shape[2]} frames of {whole}"
             )
         return frames[:, :, :num_frames, :height, :width]

@@ -126,11 +126,10 @@ class EngineTransformer:
         }
         grid = self._grid(latents)
         places = _integer_grid(grid, latents.device) if positions is None else positions
-        replaced = {} if attention is None else {"attention": attention}
-        return self._policy.call(
-            partial(self._run, inputs, places, grid, attention),
-            partial(self.eager, **inputs, positions=places, **replaced),
-        ).to(latents.dtype)
+        call: dict[str, Any] = {**inputs, "positions": places} | ({} if attention is None else {"attention": attention})
+        return self._policy.call(partial(self._run, inputs, places, grid, attention), lambda: self.eager(**call)).to(
+            latents.dtype
+        )
 
     def _run(
         self,

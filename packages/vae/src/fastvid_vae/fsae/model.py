@@ -157,15 +157,61 @@ class FSAE(nn.Module):
         Raises:
             ValueError: the decoder is 'standard'. It sees later frames, so no piece is final before the next one.
         """
-        if self.config.decoder_mode == "standard":
-            raise ValueError(
-                "`decode_chunks` needs `decoder_mode` 'causal' or 'lite'; this one is 'standard', whose frames depend "
-                "on later latents. Use `decode`, inside `tiled` where memory is short"
-            )
+        self._check_chunks("decode_chunks")
         first_frame = FirstFrame(self.encoder, self.config, reference, None)
         noise = self._noise(noise_mode, generator)
         decoder = DecoderPass(self.decoder, self.config, self._tiling, first_frame, noise, chunked=True)
         return (decoder(self._raw(latents)) for latents in chunks)
+
+    def encode_chunk(
+        self, frames: Float[Tensor, "b 3 T H W"], past: Sequence[Tensor] = ()
+    ) -> tuple[Float[Tensor, "b c t h w"], tuple[Tensor, ...]]:
+        """One chunk of `encode_chunks` as a function of its past, whole: for whoever keeps the state elsewhere.
+
+        Args:
+            frames: 1 + 4a frames of whole latent cells at the beginning, a multiple of 4 later (for a stride of 4).
+            past: what the chunk before gave; empty at the beginning.
+        Returns:
+            The latents, and the past of the next chunk.
+        """
+        stream = Stream(chunked=True, past=past)
+        raw, _ = self.encoder(frames, stream)
+        return self.normalise(raw), stream.past
+
+    def decode_chunk(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        past: Sequence[Tensor] = (),
+        features: Sequence[Float[Tensor, "b k 1 y x"]] = (),
+    ) -> tuple[Float[Tensor, "b 3 T H W"], tuple[Tensor, ...]]:
+        """One chunk of `decode_chunks` as a function of its past, whole: for whoever keeps the state elsewhere.
+
+        Args:
+            latents: normalised, any number of frames.
+            past: what the chunk before gave; empty at the beginning.
+            features: `injected_features` of the first frame, the same for all chunks; empty: no reference.
+        Returns:
+            The frames, and the past of the next chunk.
+        Raises:
+            ValueError: the decoder is 'standard', or features of another number of stages.
+        """
+        self._check_chunks("decode_chunk")
+        stages = [stage for stage, kind in enumerate(self.config.injection) if kind]
+        if features and len(features) != len(stages):
+            raise ValueError(f"`features` are {len(features)}; the model has {len(stages)} stages that take them")
+        of_stages: list[Tensor | None] = [None] * len(self.config.injection)
+        for stage, found in zip(stages, features, strict=False):
+            of_stages[stage] = found
+        stream = Stream(chunked=True, past=past)
+        frames: Tensor = self.decoder(
+            self._raw(latents), of_stages if features else None, stream, Noise("off", self.config.noise_weight, None)
+        )
+        return frames, stream.past
+
+    def injected_features(self, reference: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b k 1 y x"], ...]:
+        """Those of `first_frame_features` that the decoder takes, in the order of the stages."""
+        found = self.first_frame_features(reference)
+        return tuple(feature for feature, kind in zip(found, self.config.injection, strict=True) if kind)
 
     @contextmanager
     def tiled(
@@ -213,6 +259,13 @@ class FSAE(nn.Module):
     def _raw(self, latents: Tensor) -> Tensor:
         check_latents(latents, channels=self.latent_channels)
         return self.denormalise(latents)
+
+    def _check_chunks(self, method: str) -> None:
+        if self.config.decoder_mode == "standard":
+            raise ValueError(
+                f"`{method}` needs `decoder_mode` 'causal' or 'lite'; this one is 'standard', whose frames depend "
+                "on later latents. Use `decode`, inside `tiled` where memory is short"
+            )
 
     def _noise(self, mode: NoiseMode, generator: torch.Generator | None) -> Noise:
         inputs.check_noise(mode, self.config.noise_weight, generator)

@@ -1,5 +1,7 @@
 """What a causal network remembers between two chunks of one video."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,11 +15,17 @@ class Stream:
     apart by the order of their calls, which is the same for every chunk.
     """
 
-    def __init__(self, *, chunked: bool = False) -> None:
-        self.first = True
+    def __init__(self, *, chunked: bool = False, past: Sequence[Tensor] = ()) -> None:
+        """`past`: that of another stream of the same network, to go on from where it stood."""
+        self.first = not past
         self._chunked = chunked
-        self._past: list[Tensor] = []
+        self._past = list(past)
         self._layer = 0
+
+    @property
+    def past(self) -> tuple[Tensor, ...]:
+        """What the next chunk needs to see, a tensor for each temporal layer."""
+        return tuple(self._past)
 
     def next_chunk(self) -> None:
         """The next calls belong to the following chunk of the same video."""

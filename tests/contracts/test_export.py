@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
 from fastvid_dit import FSVideoDiT, FSVideoDiTConfig, ReducioDiT, ReducioDiTConfig
@@ -22,32 +21,10 @@ from fastvid_export import (
 from fastvid_vae import FSAE, ODVAE, LatentUpsampler, ReducioVAE
 from torch import Tensor
 
-from ..tiny_models import AUTOENCODER, OD_VAE, REDUCIO, REDUCIO_TRANSFORMER, REFINER, TRANSFORMER, UPSAMPLER, randomised
+from ..export.small_models import SMALL_AUTOENCODER, SMALL_OD_VAE, SMALL_REDUCIO, named_sizes
+from ..tiny_models import REDUCIO_TRANSFORMER, REFINER, TRANSFORMER, UPSAMPLER, randomised
 from .installed import TINY_CONFIGS, names
 
-# Of three stages only: what costs time is the trace, and a fourth stage shows nothing new to it.
-SMALL_AUTOENCODER = replace(
-    AUTOENCODER,
-    stage_kinds=("conv", "conv", "attention"),
-    encoder_widths=(4, 8, 16),
-    decoder_widths=(4, 8, 16),
-    encoder_depths=(1, 1, 1),
-    decoder_depths=(1, 1, 1),
-    injection=(None, None, "content"),
-)
-SMALL_REDUCIO = replace(
-    REDUCIO, widths=(4, 8, 8), content_widths=(4, 8), temporal_levels=1, fused_levels=(1,), num_frames=8
-)
-SMALL_OD_VAE = replace(
-    OD_VAE,
-    widths=(4, 4, 8),
-    encoder_blocks=("2d", "causal", "causal"),
-    downsamples=("causal time",) * 2,
-    time_downsamples=("none",) * 2,
-    decoder_blocks=("2d", "causal", "half causal"),
-    upsamples=("causal time",) * 2,
-    time_upsamples=("none",) * 2,
-)
 WITH_IMAGE = replace(TRANSFORMER, patch_size=(1, 2, 2), image_width=12, memory_norm="pre")
 WITHOUT_MEMORY = replace(TRANSFORMER, layer_memory=False)
 
@@ -59,14 +36,6 @@ def export(exportable: Exportable, folder: Path) -> tuple[ParityReport, OnnxEngi
     assert dict.fromkeys(exportable.axes, 1) in sizes
     assert all(any(case[axis] > 1 and case[axis] % 2 for case in sizes) for axis in exportable.axes)
     return report, OnnxEngine(folder / "graph.onnx")
-
-
-def named_sizes(path: Path) -> dict[str, list[str | int]]:
-    graph = onnx.load(path).graph
-    return {
-        value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.output)
-    }
 
 
 def test_every_installed_kind_has_a_graph_here() -> None:

@@ -218,5 +218,5 @@ class BakingDecoder(FakeDecoder):
         return frames * 2 if latents.shape[2] > 1 else frames
 
     @classmethod
-    def from_pretrained(cls, folder: object, *, local_files_only: bool) -> "BakingDecoder":
+    def from_pretrained(cls, folder: object, **settings: object) -> "BakingDecoder":
         return cls()

@@ -3,10 +3,12 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
-from fastvid_export import AxisRange, decoder_exportable, discovery
+import torch
+from fastvid_export import AxisRange, EngineError, Exportable, decoder_exportable, discovery
 from fastvid_export.cli import export
-from fastvid_export.commands.onnx import parse_axes, with_axes
+from fastvid_export.commands.parts import parse_axes, parse_blocks, with_axes
 from typer.testing import CliRunner, Result
 
 from .fakes import BakingDecoder, FakeContentTransformer, FakeDecoder, FakeTransformer
@@ -14,20 +16,20 @@ from .fakes import BakingDecoder, FakeContentTransformer, FakeDecoder, FakeTrans
 
 class StoredDecoder(FakeDecoder):
     @classmethod
-    def from_pretrained(cls, folder: Path, *, local_files_only: bool) -> "FakeDecoder":
+    def from_pretrained(cls, folder: Path, *, dtype: torch.dtype | None, local_files_only: bool) -> "FakeDecoder":
         assert local_files_only
-        return cls()
+        return cls().to(dtype or torch.float32)
 
 
 class StoredTransformer(FakeTransformer):
     @classmethod
-    def from_pretrained(cls, folder: Path, *, local_files_only: bool) -> "FakeTransformer":
-        return cls(image=False)
+    def from_pretrained(cls, folder: Path, **settings: object) -> "FakeTransformer":
+        return cls(image=False, num_blocks=2)
 
 
 class StoredContentTransformer(FakeContentTransformer):
     @classmethod
-    def from_pretrained(cls, folder: Path, *, local_files_only: bool) -> "FakeContentTransformer":
+    def from_pretrained(cls, folder: Path, **settings: object) -> "FakeContentTransformer":
         return cls()
 
 
@@ -89,11 +91,52 @@ def test_a_pipeline_folder_names_its_parts_itself(tmp_path: Path) -> None:
     assert (tmp_path / "t.onnx").is_file()
 
 
+def test_flags_that_a_transformer_with_a_content_frame_has_no_use_for(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model", "StoredContentTransformer")
+    result = run("onnx", folder, "--part", "transformer", "--output", tmp_path / "t.onnx", "--q-blocks", "0")
+    assert isinstance(result.exception, ValueError)
+    assert "`q_blocks` has no effect on a transformer with a content frame" in str(result.exception)
+
+
 def test_a_transformer_that_is_shown_a_content_frame_gets_the_graph_of_its_kind(tmp_path: Path) -> None:
     folder, output = model_folder(tmp_path / "model", "StoredContentTransformer"), tmp_path / "t.onnx"
     result = run("onnx", folder, "--part", "transformer", "--output", output, "--axis", "y=1:2:4")
     assert result.exit_code == 0, result.output
     assert "transformer with content frame, " in result.stdout
+
+
+def test_flavour_and_precision(tmp_path: Path) -> None:
+    folder, output = model_folder(tmp_path / "model"), tmp_path / "decoder.onnx"
+    flags = ["--precision", "bf16", "--flavour", "fused", "--axis", "h=1:2:4", "--axis", "w=1:3:4", "--axis", "b=1:2:2"]
+    result = run("onnx", folder, "--part", "decoder", "--output", output, *flags)
+    assert result.exit_code == 0, result.output
+    model = onnx.load(output)
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16
+    assert next(entry.version for entry in model.opset_import if not entry.domain) == 23
+
+
+def test_fewer_tokens_and_what_they_match_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Exportable] = []
+
+    def stop(exportable: Exportable, *arguments: object, **settings: object) -> None:
+        seen.append(exportable)
+        raise EngineError("seen")
+
+    monkeypatch.setattr("fastvid_export.commands.onnx.export_onnx", stop)
+    folder = model_folder(tmp_path / "model", "StoredTransformer")
+    where = ("onnx", folder, "--part", "refiner", "--output", tmp_path / "t.onnx", "--kv-blocks", "0-1")
+    assert run(*where, "--q-blocks", "1").exit_code == 1
+    assert run(*where, "--matching", "--block-tables").exit_code == 1
+    assert {"keep_kv_0", "keep_kv_1", "keep_q_1", "restore_1"} < set(seen[0].inputs)
+    assert seen[1].outputs == ("velocity", "value_0", "value_1")
+    assert seen[1].inputs["cos"].shape[0] == 2
+
+
+def test_blocks() -> None:
+    assert parse_blocks("q_blocks", "0-3,8") == (0, 1, 2, 3, 8)
+    assert parse_blocks("q_blocks", None) == ()
+    with pytest.raises(ValueError, match="`q_blocks` is '1-'; expected numbers and ranges of blocks, such as 0-3,8"):
+        parse_blocks("q_blocks", "1-")
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
@@ -112,6 +155,11 @@ def test_a_graph_that_is_wrong_is_exit_code_1_and_no_file(tmp_path: Path, json_f
     ("arguments", "message"),
     [
         (["--part", "decoder", "--text-mask"], "`text_mask` has no effect on the decoder"),
+        (["--part", "encoder", "--reference"], "`reference` has no effect on the encoder"),
+        (["--part", "decoder", "--q-blocks", "1"], "`q_blocks` has no effect on the decoder"),
+        (["--part", "upsampler", "--kv-blocks", "0"], "`kv_blocks` has no effect on the upsampler"),
+        (["--part", "decoder", "--matching"], "`matching` has no effect on the decoder"),
+        (["--part", "decoder", "--block-tables"], "`block_tables` has no effect on the decoder"),
         (["--part", "transformer", "--reference"], "`reference` has no effect on the transformer"),
         (["--part", "transformer"], r"`model` is a 'StoredDecoder', which is not a transformer that is installed"),
         (["--part", "decoder", "--axis", "t=5"], "`axis` is 't=5'; expected NAME=MINIMUM:EXAMPLE:MAXIMUM"),

@@ -5,21 +5,26 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-Part = Literal["decoder", "transformer", "upsampler", "refiner"]
+import torch
+
+Part = Literal["encoder", "decoder", "transformer", "upsampler", "refiner"]
 
 GROUPS: dict[Part, str] = {
+    "encoder": "fastvid.autoencoder",
     "decoder": "fastvid.autoencoder",
     "transformer": "fastvid.transformer",
     "upsampler": "fastvid.upsampler",
     "refiner": "fastvid.transformer",
 }
 FOLDERS: dict[Part, str] = {
+    "encoder": "vae",
     "decoder": "vae",
     "transformer": "transformer",
     "upsampler": "upsampler",
     "refiner": "refiner",
 }
 BRINGS: dict[Part, str] = {
+    "encoder": "fastvid-vae",
     "decoder": "fastvid-vae",
     "transformer": "fastvid-dit",
     "upsampler": "fastvid-vae",
@@ -27,8 +32,10 @@ BRINGS: dict[Part, str] = {
 }
 
 
-def load_part(folder: Path, part: Part) -> Any:
+def load_part(folder: Path, part: Part, dtype: torch.dtype | None = None) -> Any:
     """The model of a folder, or of the part's folder in a pipeline, in evaluation mode.
+
+    `dtype` is that of the weights; what a model keeps in float32 all the same stays that. None: float32.
 
     Raises:
         ValueError: the folder is not one of a model, or of a class that no installed package offers.
@@ -51,7 +58,7 @@ def load_part(folder: Path, part: Part) -> Any:
             f"`model` is a {class_name!r}, which is not a {part} that is installed: {', '.join(offered)}"
             f" (more may come with: pip install -U {BRINGS[part]})"
         )
-    return offered[class_name].load().from_pretrained(folder, local_files_only=True).eval()
+    return offered[class_name].load().from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
 
 
 def installed(part: Part) -> dict[str, EntryPoint]:

@@ -155,3 +155,36 @@ def test_decoders_and_the_future(
     changed[:, :, 3:] = -changed[:, :, 3:]
     before, after = model.decode(latents)[:, :, :9], model.decode(changed)[:, :, :9]
     assert torch.equal(before, after) is not knows_the_future
+
+
+@pytest.mark.parametrize(("mode", "with_reference"), [("causal", True), ("lite", True), ("lite", False)])
+@torch.no_grad()
+def test_chunks_as_functions_of_their_past(
+    mode: str, with_reference: bool, build: Callable[..., FSAE], video: Callable[..., Tensor]
+) -> None:
+    model, frames = build(decoder_mode=mode), video(1, 3, 17, 16, 24)
+    reference = frames[:, :, 0] if with_reference else None
+    latents = model.encode(frames)
+    features = () if reference is None else model.injected_features(reference)
+    encoded, decoded = [], []
+    seen: tuple[Tensor, ...] = ()
+    shown: tuple[Tensor, ...] = ()
+    for piece, part in zip(frames.split([5, 4, 8], dim=2), latents.split([2, 1, 2], dim=2), strict=True):
+        found, seen = model.encode_chunk(piece, seen)
+        encoded.append(found)
+        before = [tensor.clone() for tensor in shown]
+        made, later = model.decode_chunk(part, shown, features)
+        assert all(map(torch.equal, before, shown))  # a past can be gone on from twice
+        assert torch.equal(model.decode_chunk(part, shown, features)[0], made)
+        decoded.append(made)
+        shown = later
+    assert torch.allclose(torch.cat(encoded, dim=2), latents, atol=1e-5)
+    assert torch.allclose(torch.cat(decoded, dim=2), model.decode(latents, reference=reference), atol=1e-5)
+
+
+def test_what_a_chunk_refuses(build: Callable[..., FSAE], video: Callable[..., Tensor]) -> None:
+    latents = video(1, 4, 2, 2, 2)
+    with pytest.raises(ValueError, match="`decode_chunk` needs `decoder_mode` 'causal' or 'lite'"):
+        build(decoder_mode="standard").decode_chunk(latents)
+    with pytest.raises(ValueError, match=r"`features` are 9; the model has \d stages that take them"):
+        build(decoder_mode="lite").decode_chunk(latents, (), [latents] * 9)

@@ -12,14 +12,17 @@ import typer
 from fastvid_export.backend import Backend
 from fastvid_export.build import build_engine
 from fastvid_export.commands.describe import describe
-from fastvid_export.commands.onnx import Graph, GraphFlavour, parse_axes, with_axes
+from fastvid_export.commands.parts import (
+    BLOCKS_HELP,
+    Graph,
+    GraphFlags,
+    GraphFlavour,
+    Precision,
+    parse_axes,
+    with_axes,
+)
 from fastvid_export.discovery import load_part
 from fastvid_export.errors import BuildError, EngineError, ExportError
-from fastvid_export.exportable import Exportable
-from fastvid_export.graphs.content_transformer import content_transformer_exportable
-from fastvid_export.graphs.decoder import decoder_exportable
-from fastvid_export.graphs.transformer import transformer_exportable
-from fastvid_export.graphs.upsampler import upsampler_exportable
 from fastvid_export.lengths import Grid
 from fastvid_export.onnx import Flavour
 from fastvid_export.profile_plan import Geometry, profiles_of
@@ -79,8 +82,13 @@ def build(  # noqa: PLR0913, PLR0917  # one parameter a flag
     stride: Annotated[
         str | None, typer.Option(help="Pixels to latents, 4x16x16; without: of the pipeline's autoencoder.")
     ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of the weights, and of what is computed.")] = Precision.FP32,
     reference: Annotated[bool, typer.Option(help="Decoder: take the first frame as a second input.")] = False,
     text_mask: Annotated[bool, typer.Option(help="Transformer and refiner: take a mask of the text tokens.")] = False,
+    q_blocks: Annotated[str | None, typer.Option(help=BLOCKS_HELP.format("queries"))] = None,
+    kv_blocks: Annotated[str | None, typer.Option(help=BLOCKS_HELP.format("keys and values"))] = None,
+    matching: Annotated[bool, typer.Option(help="All tokens, and what those blocks match them by.")] = False,
+    block_tables: Annotated[bool, typer.Option(help="Transformer and refiner: positions for each block.")] = False,
     axis: Annotated[
         list[str] | None, typer.Option(help="Range of an axis of the graph, NAME=MINIMUM:EXAMPLE:MAXIMUM.")
     ] = None,
@@ -97,10 +105,16 @@ def build(  # noqa: PLR0913, PLR0917  # one parameter a flag
     as_json: Annotated[bool, typer.Option("--json", help="Print the engine's record as one JSON object.")] = False,
 ) -> None:
     """Turn a part of a model into an engine; it is installed only after it was compared with the model."""
-    if reference and part is not Graph.DECODER:
-        raise ValueError(f"`reference` has no effect on the {part.value}; leave it out")
-    if text_mask and part not in (Graph.TRANSFORMER, Graph.REFINER):
-        raise ValueError(f"`text_mask` has no effect on the {part.value}; leave it out")
+    graph = GraphFlags(
+        part=part,
+        precision=precision,
+        reference=reference,
+        text_mask=text_mask,
+        block_tables=block_tables,
+        matching=matching,
+        q_blocks=q_blocks,
+        kv_blocks=kv_blocks,
+    )
     flags = BackendFlags(
         flavour=None if flavour is None else "fused" if flavour is GraphFlavour.FUSED else "portable",
         provider=provider,
@@ -111,8 +125,8 @@ def build(  # noqa: PLR0913, PLR0917  # one parameter a flag
     )
     chosen = flags.backend(backend)
     workloads = [Workload.parse(text) for text in workload]
-    loaded = load_part(model, part.value)
-    exportable = with_axes(_exportable(loaded, part, reference, text_mask), parse_axes(axis or []))
+    loaded = graph.load(model)
+    exportable = with_axes(graph.exportable(loaded), parse_axes(axis or []))
     profiles = profiles_of(exportable, workloads, geometry(model, part, loaded, stride))
     try:
         record = build_engine(exportable, output, backend=chosen, profiles=profiles, wait=wait, rebuild=rebuild)
@@ -137,7 +151,7 @@ def geometry(model: Path, part: Graph, loaded: Any, stride: str | None) -> Geome
         step: Grid = (int(numbers[0]), int(numbers[1]), int(numbers[2]))
         causal = True
     else:
-        if part is Graph.DECODER:
+        if part in (Graph.ENCODER, Graph.DECODER):
             codec = loaded
         elif (model / "model_index.json").is_file():
             codec = load_part(model, "decoder")
@@ -145,18 +159,8 @@ def geometry(model: Path, part: Graph, loaded: Any, stride: str | None) -> Geome
             raise ValueError("`stride` must be given for a model that lies outside a pipeline, such as 4x16x16")
         step = codec.stride
         causal = step[0] == 1 or codec.num_latent_frames(step[0]) == 2  # as the first frame counts alone
-    patch_size = (1, 1, 1) if part in (Graph.DECODER, Graph.UPSAMPLER) else loaded.config.patch_size
+    patch_size = (1, 1, 1) if part in (Graph.ENCODER, Graph.DECODER, Graph.UPSAMPLER) else loaded.config.patch_size
     return Geometry(stride=step, causal=causal, patch_size=patch_size)
-
-
-def _exportable(loaded: Any, part: Graph, reference: bool, text_mask: bool) -> Exportable:
-    if part is Graph.DECODER:
-        return decoder_exportable(loaded, reference=reference)
-    if part is Graph.UPSAMPLER:
-        return upsampler_exportable(loaded)
-    if hasattr(loaded.config, "content_frame"):
-        return content_transformer_exportable(loaded, text_mask=text_mask)
-    return transformer_exportable(loaded, text_mask=text_mask)
 
 
 def _backend(name: BackendName, given: dict[str, Any]) -> Backend:

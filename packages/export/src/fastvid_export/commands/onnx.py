@@ -1,51 +1,39 @@
 """The verb `export onnx`: a part of a model to a verified graph."""
 
 import json
-import re
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fastvid_export.discovery import load_part
+from fastvid_export.commands.parts import (
+    BLOCKS_HELP,
+    Graph,
+    GraphFlags,
+    GraphFlavour,
+    Precision,
+    parse_axes,
+    with_axes,
+)
 from fastvid_export.errors import EngineError, ExportError
-from fastvid_export.exportable import AxisRange, Exportable
-from fastvid_export.graphs.content_transformer import content_transformer_exportable
-from fastvid_export.graphs.decoder import decoder_exportable
-from fastvid_export.graphs.transformer import transformer_exportable
-from fastvid_export.graphs.upsampler import upsampler_exportable
 from fastvid_export.onnx import export_onnx
 from fastvid_export.verify import ParityError, ParityReport
 
 RUN_TIME = 1
 
 
-class GraphFlavour(StrEnum):
-    """As in `fastvid_export.onnx`."""
-
-    PORTABLE = "portable"
-    FUSED = "fused"
-
-
-class Graph(StrEnum):
-    """What of a pipeline can be exported."""
-
-    DECODER = "decoder"
-    TRANSFORMER = "transformer"
-    UPSAMPLER = "upsampler"
-    REFINER = "refiner"
-
-
 def onnx(  # noqa: PLR0913, PLR0917  # one parameter a flag
     model: Annotated[Path, typer.Argument(help="Folder of a model, or of a pipeline that holds it.")],
     output: Annotated[Path, typer.Option(help="File to write; the parity report appears beside it as .json.")],
     part: Annotated[Graph, typer.Option(help="Which part of it.")],
+    precision: Annotated[Precision, typer.Option(help="Of the weights, and of what is computed.")] = Precision.FP32,
     reference: Annotated[bool, typer.Option(help="Decoder: take the first frame as a second input.")] = False,
     text_mask: Annotated[bool, typer.Option(help="Transformer and refiner: take a mask of the text tokens.")] = False,
+    q_blocks: Annotated[str | None, typer.Option(help=BLOCKS_HELP.format("queries"))] = None,
+    kv_blocks: Annotated[str | None, typer.Option(help=BLOCKS_HELP.format("keys and values"))] = None,
+    matching: Annotated[bool, typer.Option(help="All tokens, and what those blocks match them by.")] = False,
+    block_tables: Annotated[bool, typer.Option(help="Transformer and refiner: positions for each block.")] = False,
     axis: Annotated[
         list[str] | None, typer.Option(help="Range of an axis, NAME=MINIMUM:EXAMPLE:MAXIMUM, such as t=1:5:33.")
     ] = None,
@@ -55,20 +43,17 @@ def onnx(  # noqa: PLR0913, PLR0917  # one parameter a flag
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as one JSON object.")] = False,
 ) -> None:
     """Turn a part of a model into a graph, and compare it with the model at many sizes before it is written."""
-    if reference and part is not Graph.DECODER:
-        raise ValueError(f"`reference` has no effect on the {part.value}; leave it out")
-    if text_mask and part not in (Graph.TRANSFORMER, Graph.REFINER):
-        raise ValueError(f"`text_mask` has no effect on the {part.value}; leave it out")
-    loaded = load_part(model, part.value)
-    if part is Graph.DECODER:
-        exportable = decoder_exportable(loaded, reference=reference)
-    elif part is Graph.UPSAMPLER:
-        exportable = upsampler_exportable(loaded)
-    elif hasattr(loaded.config, "content_frame"):
-        exportable = content_transformer_exportable(loaded, text_mask=text_mask)
-    else:
-        exportable = transformer_exportable(loaded, text_mask=text_mask)
-    exportable = with_axes(exportable, parse_axes(axis or []))
+    graph = GraphFlags(
+        part=part,
+        precision=precision,
+        reference=reference,
+        text_mask=text_mask,
+        block_tables=block_tables,
+        matching=matching,
+        q_blocks=q_blocks,
+        kv_blocks=kv_blocks,
+    )
+    exportable = with_axes(graph.exportable(graph.load(model)), parse_axes(axis or []))
     try:
         report = export_onnx(exportable, output, flavour="fused" if flavour is GraphFlavour.FUSED else "portable")
     except (ExportError, ParityError, EngineError) as error:
@@ -77,35 +62,6 @@ def onnx(  # noqa: PLR0913, PLR0917  # one parameter a flag
             print(json.dumps({"error": str(error), "exit_code": RUN_TIME}))
         raise typer.Exit(RUN_TIME) from None
     _print(output, report, as_json)
-
-
-def parse_axes(texts: list[str]) -> dict[str, AxisRange]:
-    """`t=1:5:33` and the like.
-
-    Raises:
-        ValueError: another form, an axis twice, or a range that is none.
-    """
-    axes: dict[str, AxisRange] = {}
-    for text in texts:
-        match = re.fullmatch(r"(\w+)=(\d+):(\d+):(\d+)", text)
-        if match is None:
-            raise ValueError(f"`axis` is {text!r}; expected NAME=MINIMUM:EXAMPLE:MAXIMUM, such as t=1:5:33")
-        if match[1] in axes:
-            raise ValueError(f"`axis` gives {match[1]} twice")
-        axes[match[1]] = AxisRange(minimum=int(match[2]), example=int(match[3]), maximum=int(match[4]))
-    return axes
-
-
-def with_axes(exportable: Exportable, axes: Mapping[str, AxisRange]) -> Exportable:
-    """The same with some ranges replaced.
-
-    Raises:
-        ValueError: an axis that it does not have.
-    """
-    unknown = sorted(set(axes) - set(exportable.axes))
-    if unknown:
-        raise ValueError(f"`axis` names {unknown}; the {exportable.name} has {', '.join(exportable.axes)}")
-    return replace(exportable, axes={**exportable.axes, **axes})
 
 
 def _print(output: Path, report: ParityReport, as_json: bool) -> None:

@@ -4,7 +4,7 @@ FSVideo's 14B transformer with so many of its 40 blocks, random weights in float
 file of their own without being asked to; then the graph is compared with eager at two sizes. Peak memory is that of
 this process, from its start: model, graph, files and comparison.
 
-    uv run python benchmarks/large_export.py --blocks 1 --output benchmarks/results/large_export_<machine>.json
+    uv run python benchmarks/large_export.py --blocks 1 --output benchmarks/results/large_export_<machine>_<yyyymm>.json
     uv run python benchmarks/large_export.py --toy
 """
 

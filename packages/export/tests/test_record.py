@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastvid_export import AxisRange, EngineError
 from fastvid_export.profile import Profile
-from fastvid_export.record import EngineRecord, FileRecord, TensorRecord
+from fastvid_export.record import EngineRecord, FileRecord, OutputRecord, TensorRecord
 
 PROFILE = Profile(name="dense", axes={"b": AxisRange(minimum=1, example=2, maximum=4)})
 RECORD = EngineRecord(
@@ -20,7 +20,7 @@ RECORD = EngineRecord(
     options={"opset": 23, "tf32": False},
     versions={"torch": "2.13.0"},
     inputs=(TensorRecord(name="x", dtype="float16", shape=("b", 4, (2, "b"))),),
-    outputs=("y",),
+    results=(OutputRecord(name="y", dtype="float16", dims=(None, 4)),),
     profiles=(PROFILE, replace(PROFILE, name="merged")),
     files=(FileRecord(name="engine.plan", sha256="c" * 64, size=7),),
     parity={"passed": True},
@@ -32,6 +32,7 @@ RECORD = EngineRecord(
 
 def test_it_reads_what_it_wrote() -> None:
     assert EngineRecord.from_json(RECORD.to_json()) == RECORD
+    assert RECORD.outputs == ("y",)
     assert RECORD.inputs[0].concrete({"b": 3}) == (3, 4, 6)
 
 
@@ -77,12 +78,6 @@ def test_the_key_is_of_all_that_decides_what_is_built(change: dict[str, Any]) ->
 
 
 def test_the_key_is_not_of_what_came_of_it_nor_of_the_order_of_profiles() -> None:
-    outcome: dict[str, Any] = {
-        "file_sha256": "d" * 64,
-        "file_size": 8,
-        "seconds": 2.0,
-        "created": "later",
-        "parity": {},
-    }
+    outcome: dict[str, Any] = {"files": (), "seconds": 2.0, "created": "later", "parity": {}, "parity_of": "engine"}
     assert replace(RECORD, **outcome).key == RECORD.key
     assert replace(RECORD, profiles=RECORD.profiles[::-1]).key == RECORD.key

@@ -19,6 +19,11 @@ from fastvid_export.profile import Profile
 from fastvid_export.profile_plan import Geometry, profiles_of
 from fastvid_export.record import EngineRecord
 from fastvid_export.runtime import OnnxEngine, ReferenceEngine
+from fastvid_export.serving.autoencoder import EngineAutoencoder
+from fastvid_export.serving.engine_module import EngineModule, Fallback
+from fastvid_export.serving.opening import open_autoencoder, open_refiner, open_transformer, open_upsampler
+from fastvid_export.serving.transformer import EngineTransformer
+from fastvid_export.serving.upsampler import EngineUpsampler
 from fastvid_export.verify import ParityCase, ParityError, ParityReport, verify
 from fastvid_export.volume import large_tensors, largest_that_fits
 from fastvid_export.workload import Workload
@@ -31,10 +36,15 @@ __all__ = [
     "AOTInductor",
     "AxisRange",
     "BuildError",
+    "EngineAutoencoder",
     "EngineError",
+    "EngineModule",
     "EngineRecord",
+    "EngineTransformer",
+    "EngineUpsampler",
     "ExportError",
     "Exportable",
+    "Fallback",
     "Flavour",
     "Geometry",
     "IndexSpec",
@@ -61,6 +71,10 @@ __all__ = [
     "largest_that_fits",
     "load_engine",
     "matching_exportable",
+    "open_autoencoder",
+    "open_refiner",
+    "open_transformer",
+    "open_upsampler",
     "profiles_of",
     "reference_exportable",
     "transformer_exportable",

@@ -18,9 +18,9 @@ from fastvid_export.guard import GuardedEngine, type_name
 from fastvid_export.install import describe, install, locked, workshop
 from fastvid_export.load import load_raw, read_record
 from fastvid_export.profile import Profile, check_profiles, smallest_that_holds
-from fastvid_export.record import EngineRecord, TensorRecord
+from fastvid_export.record import EngineRecord, OutputRecord, TensorRecord
 from fastvid_export.verify import ParityError, ParityReport, verify
-from fastvid_export.volume import check_volume
+from fastvid_export.volume import check_volume, output_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,27 @@ def describe_inputs(exportable: Exportable) -> tuple[TensorRecord, ...]:
     )
 
 
+def describe_outputs(exportable: Exportable) -> tuple[OutputRecord, ...]:
+    """The outputs as a record has them: what the module returns at two choices of sizes, without computing it."""
+    first, second = (output_shapes(exportable, sizes) for sizes in (exportable.example_sizes, _others(exportable)))
+    return tuple(
+        OutputRecord(
+            name=name,
+            dtype=type_name(one.dtype),
+            dims=tuple(a if a == b else None for a, b in zip(one.shape, other.shape, strict=True)),
+        )
+        for name, one, other in zip(exportable.outputs, first, second, strict=True)
+    )
+
+
+def _others(exportable: Exportable) -> dict[str, int]:
+    """Sizes that differ from the example wherever an axis allows it."""
+    return {
+        axis: bounds.example + 1 if bounds.example < bounds.maximum else bounds.minimum
+        for axis, bounds in exportable.axes.items()
+    }
+
+
 def profile_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[dict[str, int]]:
     """Corners of every profile that are small enough to run on a CPU, and the exportable's own where a profile has it.
 
@@ -138,7 +159,7 @@ def _planned(exportable: Exportable, backend: Backend, prepared: Prepared, profi
         options=backend.options(),
         versions=prepared.versions,
         inputs=describe_inputs(exportable),
-        outputs=exportable.outputs,
+        results=describe_outputs(exportable),
         profiles=tuple(profiles),
         files=(),
         parity={},

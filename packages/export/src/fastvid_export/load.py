@@ -54,7 +54,7 @@ def read_record(folder: Path) -> EngineRecord:
         raise EngineError(f"{SIDECAR} is damaged: it names no file")
     for described in record.files:
         path = folder / described.name
-        if Path(described.name).name != described.name or path.is_symlink():
+        if Path(described.name).name != described.name or described.name in ("", "..") or path.is_symlink():
             raise EngineError(f"{SIDECAR} names {described.name!r}, which does not lie in its folder")
         if not path.is_file():
             raise EngineError(f"{path} is missing; build the engine anew")

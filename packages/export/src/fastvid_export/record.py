@@ -29,6 +29,15 @@ class TensorRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRecord:
+    """One output: `dtype` as torch calls it; None in `dims` where the size follows from those of the inputs."""
+
+    name: str
+    dtype: str
+    dims: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
     """One file in the folder of the engine: its plain name, its SHA-256, and its size in bytes."""
 
@@ -53,7 +62,7 @@ class EngineRecord:
         options: of the export and of the builder, all that changes what is built.
         versions: of the packages that made the graph.
         inputs: in the engine's order.
-        outputs: in the engine's order.
+        results: the outputs, in the engine's order.
         profiles: in the engine's order.
         files: in the same folder, the engine first; beside it weights that do not fit into it.
         parity: a `ParityReport` as its JSON; see `parity_of`.
@@ -73,13 +82,18 @@ class EngineRecord:
     options: Mapping[str, str | int | bool]
     versions: Mapping[str, str]
     inputs: tuple[TensorRecord, ...]
-    outputs: tuple[str, ...]
+    results: tuple[OutputRecord, ...]
     profiles: tuple[Profile, ...]
     files: tuple[FileRecord, ...]
     parity: Mapping[str, Any]
     parity_of: str
     seconds: float
     created: str
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in the engine's order."""
+        return tuple(result.name for result in self.results)
 
     @property
     def key(self) -> str:
@@ -138,7 +152,7 @@ def _content(record: EngineRecord) -> dict[str, Any]:
         "options": dict(record.options),
         "versions": dict(record.versions),
         "inputs": inputs,
-        "outputs": list(record.outputs),
+        "results": [{"name": r.name, "dtype": r.dtype, "dims": list(r.dims)} for r in record.results],
         "profiles": profiles,
         "files": [{"name": f.name, "sha256": f.sha256, "size": f.size} for f in record.files],
         "parity": dict(record.parity),
@@ -159,9 +173,12 @@ def _record(content: dict[str, Any]) -> EngineRecord:
     )
     files = tuple(FileRecord(**file) for file in content.pop("files"))
     frozen: dict[str, Any] = {name: MappingProxyType(content.pop(name)) for name in ("options", "versions", "parity")}
-    target, outputs = tuple(content.pop("target")), tuple(content.pop("outputs"))
+    results = tuple(
+        OutputRecord(name=r["name"], dtype=r["dtype"], dims=tuple(r["dims"])) for r in content.pop("results")
+    )
+    target = tuple(content.pop("target"))
     return EngineRecord(
-        inputs=inputs, outputs=outputs, profiles=profiles, target=target, files=files, **frozen, **content
+        inputs=inputs, results=results, profiles=profiles, target=target, files=files, **frozen, **content
     )
 
 

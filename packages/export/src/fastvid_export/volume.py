@@ -1,6 +1,7 @@
 """How large tensors get inside a module, found without allocating them: some engines stop at 2^31 - 1 elements."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,14 +57,8 @@ def large_tensors(
         exportable: its module may lie on the meta device.
         sizes: of each axis; may lie outside the exportable's ranges, where a plan asks how far they can go.
     """
-    device = next(exportable.module.parameters()).device
     recorder = _Recorder(limit)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _AttentionByShape(), recorder:
-        inputs = {
-            name: torch.empty(spec.concrete(sizes), dtype=spec.dtype, device=device)
-            for name, spec in exportable.inputs.items()
-        }
-        exportable.module(**inputs)
+    _run_fake(exportable, sizes, recorder)
     return tuple(sorted(recorder.found, key=lambda tensor: -tensor.elements))
 
 
@@ -108,6 +103,24 @@ def largest_that_fits(
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low or None
+
+
+def output_shapes(exportable: Exportable, sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
+    """What the module returns at these sizes: tensors with a shape and a type, and no values."""
+    return _run_fake(exportable, sizes, nullcontext())
+
+
+def _run_fake(
+    exportable: Exportable, sizes: Mapping[str, int], recorder: AbstractContextManager[object]
+) -> tuple[Tensor, ...]:
+    device = next(exportable.module.parameters()).device
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _AttentionByShape(), recorder:
+        inputs = {
+            name: torch.empty(spec.concrete(sizes), dtype=spec.dtype, device=device)
+            for name, spec in exportable.inputs.items()
+        }
+        returned = exportable.module(**inputs)
+    return (returned,) if isinstance(returned, Tensor) else tuple(returned)
 
 
 class _Recorder(TorchDispatchMode):

@@ -158,7 +158,10 @@ class OnnxRuntimeEngine:
 
 def load(record: EngineRecord, folder: Path) -> OnnxRuntimeEngine:
     """The engine of a record that was checked."""
-    wanted = target_of(_provider(record))
+    provider, installed = _provider(record), str(import_onnxruntime().__version__)
+    if record.backend_version != installed:
+        raise EngineError(f"the engine was built for onnxruntime {record.backend_version}, installed is {installed}")
+    wanted = target_of(provider)
     if wanted != record.target:
         raise EngineError(f"the engine was built for {' '.join(record.target)}, this is {' '.join(wanted)}")
     return OnnxRuntimeEngine(record, folder / record.files[0].name)

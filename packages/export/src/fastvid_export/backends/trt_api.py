@@ -192,14 +192,14 @@ class TrtApi:
         return {name: types[name] for name in taken}, {name: types[name] for name in names if name not in taken}
 
     def _type_name(self, dtype: Any) -> str:
-        trt = self._trt.DataType
+        types = self._trt.DataType
         known = {
-            trt.FLOAT: "float32",
-            trt.HALF: "float16",
-            trt.BF16: "bfloat16",
-            trt.INT32: "int32",
-            trt.INT64: "int64",
-            trt.BOOL: "bool",
+            types.FLOAT: "float32",
+            types.HALF: "float16",
+            types.BF16: "bfloat16",
+            types.INT32: "int32",
+            types.INT64: "int64",
+            types.BOOL: "bool",
         }
         return known.get(dtype, str(dtype))
 

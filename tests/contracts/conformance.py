@@ -73,6 +73,11 @@ selecting: export.SelectingAttention = fastvid_accel.AsymRnR().start(num_steps=4
 
 # models, for export
 decoder: export.VideoDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+encoder: export.VideoEncoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+content_encoder: export.VideoEncoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
+plain_encoder: export.VideoEncoder = fastvid_vae.ODVAE(fastvid_vae.ODVAE_VARIANT_4)
+chunked_encoder: export.ChunkedEncoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+chunked_decoder: export.ChunkedDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
 enlarging: export.LatentUpsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 content_decoder: export.VideoDecoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
 plain_decoder: export.VideoDecoder = fastvid_vae.ODVAE(fastvid_vae.ODVAE_VARIANT_4)

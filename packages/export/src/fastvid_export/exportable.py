@@ -134,12 +134,17 @@ class Exportable:
         return precision_of(self.module)
 
     @property
+    def device(self) -> torch.device:
+        """Where the module lies."""
+        return next((tensor.device for tensor in self.module.parameters()), torch.device("cpu"))
+
+    @property
     def example_sizes(self) -> dict[str, int]:
         """The sizes the graph is traced at."""
         return {axis: bounds.example for axis, bounds in self.axes.items()}
 
     def draw_inputs(self, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Tensor]:
-        """Inputs at these sizes; a different tensor object for each, the same values for the same seed.
+        """Inputs at these sizes, where the module lies; a tensor object for each, the same values for the same seed.
 
         Raises:
             ValueError: an axis is missing, unknown, or out of its range.
@@ -154,7 +159,7 @@ class Exportable:
                     f" the nearest legal value is {min(max(size, bounds.minimum), bounds.maximum)}"
                 )
         generator = torch.Generator().manual_seed(seed)
-        return {name: spec.sample(sizes, generator) for name, spec in self.inputs.items()}
+        return {name: spec.sample(sizes, generator).to(self.device) for name, spec in self.inputs.items()}
 
     def dynamic_shapes(self) -> dict[str, dict[int, Dim]]:
         """What `torch.export` wants to know; equal names are one `Dim`, so the graph ties the axes of all inputs."""

@@ -191,7 +191,7 @@ def _case(sizes: Mapping[str, int], output: str, expected: Tensor, got: Tensor |
         return case(got)
     if (got.shape, got.dtype) != (expected.shape, expected.dtype):
         return case(f"shape {tuple(got.shape)} {got.dtype}, eager has {tuple(expected.shape)} {expected.dtype}")
-    reference, actual = expected.double().flatten(), got.double().flatten()
+    reference, actual = expected.cpu().double().flatten(), got.cpu().double().flatten()
     if not reference.isfinite().all():
         return case("eager is not finite, so nothing can be compared")
     if not actual.isfinite().all():

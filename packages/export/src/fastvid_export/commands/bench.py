@@ -46,8 +46,7 @@ def bench(
 def time_profile(opened: Opened, index: int, repeats: int) -> dict[str, Any]:
     """Median milliseconds of both, called in turn after one call each that does not count."""
     profile = opened.loaded.record.profiles[index]
-    device = next(opened.exportable.module.parameters()).device
-    inputs = {name: tensor.to(device) for name, tensor in opened.exportable.draw_inputs(profile.example).items()}
+    device, inputs = opened.exportable.device, opened.exportable.draw_inputs(profile.example)
     times: dict[str, list[float]] = {"engine_ms": [], "eager_ms": []}
     with torch.no_grad():
         for _ in range(repeats + 1):

@@ -1,8 +1,8 @@
 """Model code keeps to what torch.export and the engines behind it take: the part of it that syntax shows.
 
-No complex numbers, no `chunk`, no remainder by a tensor's size, and no branch on a tensor's size: the exporter keeps
-the branch that its example took, without a word. A branch that ends in `raise` is a check of arguments and stays out
-of the graph.
+No complex numbers, no `chunk`, no shapes that depend on values, no sorting, no transposed convolutions, no remainder by
+a tensor's size, and no branch or assertion on a tensor's size: the exporter keeps the branch that its example took,
+without a word. A branch that ends in `raise` is a check of arguments and stays out of the graph.
 """
 
 import ast
@@ -16,6 +16,15 @@ from .workspace import calls, last_name, source_files
 COMPLEX_DTYPES = {"complex32", "complex64", "complex128", "cfloat", "cdouble"}
 COMPLEX_NAMES = COMPLEX_DTYPES | {"complex", "polar", "view_as_complex", "view_as_real", "fft"}
 CHUNKS = {"chunk", "tensor_split"}
+OF_VALUES = {"argwhere", "bincount", "item", "masked_select", "nonzero", "tolist", "unique", "unique_consecutive"}
+SORTS = {"argsort", "kthvalue", "msort", "sort", "topk"}
+TRANSPOSED = {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"} | {f"conv_transpose{n}d" for n in (1, 2, 3)}
+REFUSED = {
+    **dict.fromkeys(CHUNKS, "a sequence of tensors"),
+    **dict.fromkeys(OF_VALUES, "what depends on values"),
+    **dict.fromkeys(SORTS, "sorting, of which TensorRT takes 3840 at most"),
+    **dict.fromkeys(TRANSPOSED, "a transposed convolution, which TensorRT lacks in bfloat16"),
+}
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
@@ -57,7 +66,15 @@ def unexportable(source: str) -> list[str]:
         name = last_name(node) if isinstance(node, ast.expr) else ""
         if name in COMPLEX_NAMES or (isinstance(node, ast.Constant) and isinstance(node.value, complex)):
             found.append(f"{node.lineno}: complex number")
-    found += [f"{call.lineno}: {last_name(call.func)}" for call in calls(tree) if last_name(call.func) in CHUNKS]
+    for call in calls(tree):
+        name = last_name(call.func)
+        if name in REFUSED:
+            found.append(f"{call.lineno}: {name}: {REFUSED[name]}")
+    found += [
+        f"{node.lineno}: nearest-exact, a gather in every axis"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value == "nearest-exact"
+    ]
     for function in functions(tree):
         sizes = names_of_sizes(function)
         for node in ast.walk(function):
@@ -67,6 +84,8 @@ def unexportable(source: str) -> list[str]:
                 node.test, sizes
             ):
                 found.append(f"{node.lineno}: branch on a size")
+            elif isinstance(node, ast.Assert) and is_size(node.test, sizes):
+                found.append(f"{node.lineno}: assertion on a size, which no graph keeps")
     return found
 
 
@@ -95,6 +114,15 @@ def test_model_code_is_exportable() -> None:
         "torch.fft.rfft(x)",
         "a, b = x.chunk(2, dim=1)",
         "a, b = torch.chunk(x, 2)",
+        "y = x[mask.nonzero()]",
+        "y = torch.masked_select(x, mask)",
+        "k = lengths.max().item()",
+        "y = x.topk(3).values",
+        "y = torch.sort(x)",
+        "self.up = nn.ConvTranspose3d(4, 4, 2)",
+        "y = functional.conv_transpose3d(x, w)",
+        "y = functional.interpolate(x, scale_factor=2.0, mode='nearest-exact')",
+        "def f(x):\n    assert x.shape[3] % 2 == 0\n    return x",
         "def f(x):\n    return x % x.shape[0]",
         "def f(x):\n    n = x.size(0)\n    return x % n",
         "def f(x):\n    if x.shape[2] > 1:\n        x = x * 2\n    return x",
@@ -111,6 +139,8 @@ def test_what_exporters_get_wrong_is_seen(source: str) -> None:
     "source",
     [
         "a, b = x.unbind(1)",
+        "y = functional.interpolate(x, scale_factor=2.0, mode='nearest')",
+        "def f(config):\n    assert config.width % 2 == 0",
         "def f(x):\n    if x.shape[1] != 3:\n        raise ValueError('no')\n    return x",
         "def f(x, config):\n    return x if config.causal else x * 2",
         "def f(x):\n    t = x.shape[2]\n    return torch.arange(t) % 4",

@@ -20,8 +20,19 @@ TOY = {
     "dit_vs_wan": "--num-blocks 1 --heads 1 --frames 1 --height 2 --width 2 --batch 1",
 }
 
-ELSEWHERE = {"vgdfr_embedded", "asymrnr", "asymrnr_embedded", "asymrnr_flops", "asymrnr_matching"}
+ELSEWHERE = {"large_export", "vgdfr_embedded", "asymrnr", "asymrnr_embedded", "asymrnr_flops", "asymrnr_matching"}
 """Scripts with a test of their own."""
+
+
+@pytest.mark.slow
+def test_large_export_at_toy_size(tmp_path: Path) -> None:
+    command = [sys.executable, BENCHMARKS / "large_export.py", "--toy", "--output", tmp_path / "result.json"]
+    result = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert 0 < report["largest_relative_error"] < 1e-5
+    assert report["peak_gib"] >= report["peak_gib_with_the_model"] > 0
+    assert "| peak gib |" in (tmp_path / "result.md").read_text()
 
 
 @pytest.mark.slow

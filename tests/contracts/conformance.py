@@ -5,6 +5,7 @@ import fastvid_accel.interfaces as accel
 import fastvid_dit as dit
 import fastvid_dit.conversion.wan_layouts as wan
 import fastvid_dit.cost as fastvid_dit_cost
+import fastvid_export
 import fastvid_export.interfaces as export
 import fastvid_pipelines
 import fastvid_pipelines.commands.calibrate as calibrating
@@ -61,8 +62,22 @@ od_vae_checkpoint: converting.Layout = od_vae.ODVAE_CHECKPOINT
 codec: accel.VideoCodec = PreviewCodec(autoencoder=autoencoder, reference=torch.zeros(1, 3, 64, 64))
 step: accel.Step = fastvid_pipelines.Step(index=0, num_steps=1, sigma=1.0, next_sigma=0.0)
 
+# engines, for pipelines; models and accelerators, for engines
+loaded: fastvid_export.LoadedEngine = fastvid_export.load_engine("engines/transformer")
+served: pipelines.RefinerTransformer = fastvid_export.EngineTransformer(dit.FSVideoDiT(dit.FSVIDEO_14B), loaded)
+decoded: pipelines.Autoencoder = fastvid_export.EngineAutoencoder(fastvid_vae.FSAE(fastvid_vae.FSAE_LITE), loaded)
+enlarged: pipelines.Upsampler = fastvid_export.EngineUpsampler(
+    fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X), loaded
+)
+selecting: export.SelectingAttention = fastvid_accel.AsymRnR().start(num_steps=4).attention
+
 # models, for export
 decoder: export.VideoDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+encoder: export.VideoEncoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+content_encoder: export.VideoEncoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
+plain_encoder: export.VideoEncoder = fastvid_vae.ODVAE(fastvid_vae.ODVAE_VARIANT_4)
+chunked_encoder: export.ChunkedEncoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
+chunked_decoder: export.ChunkedDecoder = fastvid_vae.FSAE(fastvid_vae.FSAE_LITE)
 enlarging: export.LatentUpsampler = fastvid_vae.LatentUpsampler(fastvid_vae.LATENT_UPSAMPLER_2X)
 content_decoder: export.VideoDecoder = fastvid_vae.ReducioVAE(fastvid_vae.REDUCIO_FT4)
 plain_decoder: export.VideoDecoder = fastvid_vae.ODVAE(fastvid_vae.ODVAE_VARIANT_4)

@@ -20,7 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_examples_run_in_their_order(model: Path, tmp_path: Path) -> None:
     example = {path.name[:2]: path for path in (ROOT / "examples").glob("[0-9][0-9]_*.py")}
-    assert sorted(example) == ["01", "02", "03", "04", "05", "06"]
+    assert sorted(example) == ["01", "02", "03", "04", "05", "06", "07"]
     shared = ("--model", model, "--tiny")
     said = run(example["01"], ASSETS / "meadow.jpg", "the camera pans left", "made.mp4", *shared, cwd=tmp_path)
     assert f"({SAMPLING.num_frames}, {SAMPLING.height}, {SAMPLING.width}, 3)" in said
@@ -39,6 +39,8 @@ def test_examples_run_in_their_order(model: Path, tmp_path: Path) -> None:
     said = run(example["04"], "decoder.onnx", *shared, cwd=tmp_path)
     assert "frames" in said
     assert (tmp_path / "decoder.onnx").stat().st_size > 0
+    said = run(example["07"], ASSETS / "meadow.jpg", "the camera pans left", "engines", *shared, cwd=tmp_path)
+    assert float(said.split(" dB between")[0].split()[-1]) > 100
 
 
 def test_examples_are_short() -> None:

@@ -1,131 +1,121 @@
-"""The verbs `export build` and `export inspect`."""
+"""`export verify` and `export bench`: an engine beside its model."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fastvid_export import discovery
-from fastvid_export.cli import export
-from fastvid_export.commands.build import BackendFlags, BackendName
-from typer.testing import CliRunner, Result
+import torch
+from fastvid_export import (
+    AxisRange,
+    Exportable,
+    OnnxRuntime,
+    Profile,
+    build_engine,
+    decoder_exportable,
+    discovery,
+    upsampler_exportable,
+)
+from fastvid_export.commands import verify as verifying
+from fastvid_export.errors import EngineError
+from fastvid_export.expected import expected_of
+from fastvid_export.load import read_record
 
-from .test_cli import CLASSES, FakeEntryPoint, model_folder
+from .fakes import FakeDecoder
+from .serving.served import loaded
+from .serving.test_autoencoder import Upsampler
+from .test_cli import CLASSES, FakeEntryPoint, StoredDecoder, model_folder, run
+
+AXES = {axis: AxisRange(minimum=1, example=2, maximum=3) for axis in "bthw"}
 
 
 @pytest.fixture(autouse=True)
 def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    def entry_points(*, group: str) -> list[FakeEntryPoint]:
-        return [FakeEntryPoint(name, group) for name in CLASSES[group]]
-
-    monkeypatch.setattr(discovery, "entry_points", entry_points)
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(export, [str(argument) for argument in arguments])
-
-
-def build(folder: Path, output: Path, *flags: str | Path) -> Result:
-    given = ("--part", "decoder", "--backend", "onnxruntime", "--workload", "5x16x16", "--stride", "2x4x4")
-    return run("build", folder, "--output", output, *given, *flags)
+    monkeypatch.setattr(
+        discovery, "entry_points", lambda *, group: [FakeEntryPoint(name, group) for name in CLASSES[group]]
+    )
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engine of the fake decoder, made by the verb."""
-    folder = tmp_path_factory.mktemp("engine")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(discovery, "entry_points", lambda *, group: [FakeEntryPoint(n, group) for n in CLASSES[group]])
-        result = build(model_folder(folder / "model"), folder / "decoder", "--workload", "9x16x32:merged=0.5", "--json")
+    """The folder of an engine of the stored decoder, for one size and for several."""
+    folder = tmp_path_factory.mktemp("engines") / "decoder"
+    exportable = decoder_exportable(FakeDecoder().eval(), reference=True, axes=AXES)
+    tight = {axis: AxisRange(minimum=1, example=1, maximum=1) for axis in "bthw"}
+    profiles = [Profile(name="dense", axes=AXES), Profile(name="one", axes=tight)]
+    build_engine(exportable, folder, backend=OnnxRuntime(), profiles=profiles)
+    return folder
+
+
+def test_an_engine_is_compared_with_its_model(engine: Path, tmp_path: Path) -> None:
+    folder, output = model_folder(tmp_path / "model"), tmp_path / "report.json"
+    result = run("verify", engine, folder, "--output", output)
     assert result.exit_code == 0, result.output
-    record = json.loads(result.stdout)
-    assert record == json.loads((folder / "decoder" / "engine.json").read_text())
-    assert [profile["name"] for profile in record["profiles"]] == ["dense", "merged"]
-    assert record["profiles"][0]["axes"] == {"b": [1, 1, 1], "t": [3, 3, 5], "h": [4, 4, 4], "w": [4, 4, 8]}
-    return folder / "decoder"
+    assert "passed, " in result.stdout
+    report = json.loads(output.read_text())
+    assert report["passed"] is True
+    assert {tuple(case["sizes"].values()) for case in report["cases"]} >= {(1, 1, 1, 1), (2, 2, 2, 2), (3, 3, 3, 3)}
+    assert json.loads(run("verify", engine, folder, "--json").stdout) == report
 
 
-def test_inspect_says_what_is_there(engine: Path) -> None:
-    result = run("inspect", engine)
-    assert result.exit_code == 0
-    for part in (
-        "onnxruntime",
-        "takes latents float32 (b, 4, t, h, w)",
-        "gives frames",
-        "profile merged: b=1:1:1 t=3:4:5",
-    ):
-        assert part in result.stdout
-    assert "compared with eager: the engine; " in result.stdout
-    assert json.loads(run("inspect", engine, "--json").stdout)["key"] in result.stdout
+def test_an_engine_that_differs_is_seen(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_both = verifying.open_both
 
+    def spoiled(*arguments: object) -> object:
+        opened = open_both(*arguments)  # type: ignore[arg-type]
+        with torch.no_grad():
+            opened.exportable.module.decoder.conv.weight.mul_(1.01)  # type: ignore[union-attr, operator]
+        return opened
 
-@pytest.mark.parametrize("json_flag", [[], ["--json"]])
-def test_inspect_of_a_damaged_engine_is_exit_code_1(engine: Path, tmp_path: Path, json_flag: list[str]) -> None:
-    for file in engine.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes() + b" ")
-    result = run("inspect", tmp_path, *json_flag)
+    monkeypatch.setattr(verifying, "open_both", spoiled)
+    result = run("verify", engine, model_folder(tmp_path / "model"))
     assert result.exit_code == 1
-    assert "error: " in result.stderr
-    assert "bytes" in result.stderr
-    if json_flag:
-        assert json.loads(result.stdout)["exit_code"] == 1
+    assert "FAILED" in result.stdout
 
 
-def test_a_graph_that_is_wrong_is_exit_code_1_and_no_folder(tmp_path: Path) -> None:
-    result = build(model_folder(tmp_path / "model", "Baking"), tmp_path / "engine")
+@pytest.mark.parametrize("verb", ["verify", "bench"])
+def test_another_models_engine_is_refused(
+    verb: str, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(folder: Path, **settings: object) -> FakeDecoder:
+        decoder = FakeDecoder()
+        with torch.no_grad():
+            decoder.conv.bias.add_(1)  # type: ignore[union-attr]
+        return decoder
+
+    monkeypatch.setattr(StoredDecoder, "from_pretrained", other)
+    result = run(verb, engine, model_folder(tmp_path / "model"), "--json")
     assert result.exit_code == 1
-    assert "comparisons with eager failed" in result.stderr
-    assert not (tmp_path / "engine").exists()
+    assert json.loads(result.stdout)["error"].startswith("the engine was built from other weights than the model has")
+
+
+def test_both_are_timed_at_what_each_profile_is_tuned_for(engine: Path, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    rows = json.loads(run("bench", engine, folder, "--repeats", "2", "--json").stdout)["profiles"]
+    assert [(row["profile"], row["sizes"]["t"]) for row in rows] == [("dense", 2), ("one", 1)]
+    assert all(row["engine_ms"] > 0 and row["eager_ms"] > 0 for row in rows)
+    assert "times as fast" in run("bench", engine, folder, "--repeats", "1").stdout
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    "exportable",
     [
-        (["--workload", "5x17x16"], "`height` of a workload must be a multiple of 4 here, got 17"),
-        (["--workload", "five"], "`workload` is 'five'; expected FRAMESxHEIGHTxWIDTH"),
-        (["--compute-capability", "89"], "`compute_capabilities` has no effect on onnxruntime"),
-        (["--stride", "4x4"], "`stride` is '4x4'; expected FRAMESxHEIGHTxWIDTH"),
-        (["--stride", "0x4x4"], "`stride` is '0x4x4'"),
-        (["--provider", "npu"], "`provider` must be one of cpu, cuda, tensorrt"),
-        (["--text-mask"], "`text_mask` has no effect on the decoder"),
+        decoder_exportable(FakeDecoder().eval(), reference=False),
+        upsampler_exportable(Upsampler().eval()),
     ],
+    ids=lambda exportable: exportable.name,
 )
-def test_mistakes_are_value_errors(tmp_path: Path, flags: list[str], message: str) -> None:
-    result = build(model_folder(tmp_path / "model"), tmp_path / "engine", *flags)
-    assert isinstance(result.exception, ValueError)
-    with pytest.raises(ValueError, match=message):
-        raise result.exception
-    assert not (tmp_path / "engine").exists()
-
-
-def test_a_model_outside_a_pipeline_has_no_stride_of_its_own(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "model", "StoredTransformer")
-    given = ("--part", "transformer", "--backend", "onnxruntime", "--workload", "5x16x16")
-    result = run("build", folder, "--output", tmp_path / "engine", *given)
-    with pytest.raises(ValueError, match="`stride` must be given for a model that lies outside a pipeline"):
-        raise result.exception  # type: ignore[misc]
-
-
-def test_a_missing_package_is_an_import_error_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which the command turns into exit code 3."""
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    result = build(model_folder(tmp_path / "model"), tmp_path / "engine")
-    with pytest.raises(ImportError, match=r"fastvid-export\[ort\]"):
-        raise result.exception  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("name", BackendName)
-def test_flags_become_the_settings_of_the_backend(name: BackendName) -> None:
-    rtx = name is BackendName.TENSORRT_RTX
-    flags = BackendFlags(
-        flavour=None,
-        provider=None,
-        compute_capabilities=(89,) if rtx else (),
-        workspace=None,
-        optimization_level=None,
-        timing_cache=None,
+def test_a_record_says_what_it_is_of(exportable: Exportable) -> None:
+    model = next(module for name, module in exportable.module.named_children())
+    found = expected_of(loaded(exportable).record, model)
+    assert (found.name, found.inputs.keys(), found.outputs) == (
+        exportable.name,
+        exportable.inputs.keys(),
+        exportable.outputs,
     )
-    made: Any = flags.backend(name)
-    assert made.name == name.value
-    assert getattr(made, "compute_capabilities", (89,)) == ((89,) if name is not BackendName.TENSORRT else ())
+
+
+def test_a_record_of_no_known_graph_is_refused(engine: Path) -> None:
+    record = read_record(engine)
+    object.__setattr__(record, "name", "toaster")
+    with pytest.raises(EngineError, match="the engine is of a toaster"):
+        expected_of(record, FakeDecoder().eval())

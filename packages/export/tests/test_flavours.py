@@ -1,6 +1,7 @@
 """The same module in every flavour and precision; and what no graph may hold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -96,6 +97,23 @@ def test_mutant_that_leaves_the_mask_as_it_is_is_refused(tmp_path: Path, monkeyp
 def test_masks_are_spread_once() -> None:
     model = translate(masked_attention(torch.float32), opset=23).model
     assert spread_masks(model) == 0
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_small_numbers_that_guard_a_division_stay_in_16_bits(
+    protected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the mutant: not protected, they are optimised away, as 0 within 1e-8."""
+    plain = exportable_of(lambda x: x.relu() / (x.relu().sum(dim=-1, keepdim=True) + 1e-15))
+    dtype = torch.bfloat16
+    inputs = {"x": InputSpec(shape=("b", "t", 4), draw=draw_normal, dtype=dtype)}
+    exportable = replace(plain, module=plain.module.to(dtype), inputs=inputs)
+    if protected:
+        assert export_onnx(exportable, tmp_path / "graph.onnx").passed
+        return
+    monkeypatch.setattr(translation, "protect_near_identities", lambda model: 0)
+    with pytest.raises(ParityError, match=r"invalid value|not finite"):
+        export_onnx(exportable, tmp_path / "graph.onnx")
 
 
 def test_both_engines_give_the_same(tmp_path: Path) -> None:

@@ -62,10 +62,10 @@ def protect_near_identities(model: ir.Model) -> int:
             scalar, other = _float_scalar(value), node.inputs[1 - index]
             if scalar is None or other is None or not other.shape:
                 continue  # a result of rank 0 would change its rank; the comparison with eager still watches it
-            number = float(scalar.numpy())
+            number, dtype = scalar
             if number == identity or not math.isclose(number, identity, rel_tol=1e-5, abs_tol=1e-8):
                 continue
-            constant = ir.node("Constant", [], attributes={"value": ir.tensor([number], dtype=scalar.dtype)})
+            constant = ir.node("Constant", [], attributes={"value": ir.tensor([number], dtype=dtype)})
             model.graph.insert_before(node, constant)
             node.replace_input_with(index, constant.outputs[0])
             protected += 1
@@ -98,7 +98,13 @@ def spread_masks(model: ir.Model) -> int:
     return len(spread)
 
 
-def _float_scalar(value: ir.Value | None) -> ir.TensorProtocol | None:
-    constant = None if value is None else ir.convenience.get_const_tensor(value)
-    is_scalar = constant is not None and not len(constant.shape) and constant.dtype.is_floating_point()
-    return constant if is_scalar else None
+def _float_scalar(value: ir.Value | None) -> tuple[float, ir.DataType] | None:
+    """A constant of rank 0 and the type that it is used in; in 16-bit graphs it is cast to that."""
+    producer = None if value is None else value.producer()
+    is_cast = producer is not None and producer.op_type == "Cast"
+    source = producer.inputs[0] if producer is not None and is_cast else value
+    constant = None if source is None else ir.convenience.get_const_tensor(source)
+    if constant is None or len(constant.shape) or not constant.dtype.is_floating_point():
+        return None
+    dtype = ir.DataType(producer.attributes.get_int("to")) if producer is not None and is_cast else constant.dtype
+    return (float(constant.numpy()), dtype) if dtype.is_floating_point() else None

@@ -16,6 +16,9 @@ from fastvid_export.exportable import Exportable
 from fastvid_export.graph_rules import check_graph
 from fastvid_export.rewriting import drop_splits_into_one, name_axes, protect_near_identities, spread_masks
 
+SMALL_TENSOR = 1024
+"""Bytes below which a tensor stays in the graph: onnxruntime infers shapes from small ones, and only from there."""
+
 EMBEDDED_WEIGHTS_LIMIT = 3 * 2**29
 """Bytes of weights above which they go into a file of their own: an ONNX file cannot exceed 2 GiB."""
 
@@ -75,7 +78,7 @@ def translate(exportable: Exportable, *, opset: int) -> Translation:
 
 
 def save(model: ir.Model, path: Path, external_weights: bool | None) -> list[Path]:
-    """Write the model, weights in a file of their own or not (None: where they have to be).
+    """Write the model, weights in a file of their own or not (None: where they have to be), but for small tensors.
 
     Returns:
         The files, in the order in which they have to be installed.
@@ -90,8 +93,8 @@ def save(model: ir.Model, path: Path, external_weights: bool | None) -> list[Pat
     for tensor in tensors:
         digest.update(tensor.tobytes())
     weights = path.with_name(f"{path.stem}.{digest.hexdigest()[:16]}.weights")
-    ir.save(model, path, external_data=weights.name, size_threshold_bytes=0)
-    return [weights, path]
+    ir.save(model, path, external_data=weights.name, size_threshold_bytes=SMALL_TENSOR)
+    return [weights, path] if weights.exists() else [path]
 
 
 def trace(exportable: Exportable) -> tuple[Exportable, ExportedProgram]:

@@ -11,12 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fastvid_export.errors import EngineError
-from fastvid_export.interfaces import AttentionOp, SelectingAttention, Selection, ServedTransformer
+from fastvid_export.expected import SHARED_AXES
+from fastvid_export.interfaces import SelectingAttention, Selection, ServedTransformer
 from fastvid_export.load import LoadedEngine
 from fastvid_export.serving.engine_module import EngineModule, Fallback, Policy
-
-SHARED_AXES = 4
-"""Of positions (3, t, h, w), and tables (t, h, w, pairs), that all blocks share; with one more, each has its own."""
 
 T = TypeVar("T")
 
@@ -109,7 +107,7 @@ class EngineTransformer:
         condition: Float[Tensor, "b k t h w"],
         image_tokens: Float[Tensor, "b m e"] | None = None,
         positions: Float[Tensor, "3 nt nh nw"] | Float[Tensor, "blocks 3 nt nh nw"] | None = None,
-        attention: AttentionOp | SelectingAttention | None = None,
+        attention: Callable[..., Tensor] | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         """The velocity, in the dtype of `latents`. Arguments as those of the model.
 
@@ -136,7 +134,7 @@ class EngineTransformer:
         inputs: Mapping[str, Tensor | None],
         positions: Tensor,
         grid: tuple[int, int, int],
-        attention: AttentionOp | SelectingAttention | None,
+        attention: Callable[..., Tensor] | None,
     ) -> Tensor:
         if attention is None:
             return self._evaluate(self._dense, inputs, positions)["velocity"]

@@ -8,6 +8,23 @@ from typing import Any
 from fastvid_pipelines import discovery
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 
+PLACES = {"transformer": "transformer", "refiner": "refiner", "upsampler": "upsampler", "decoder": "autoencoder"}
+"""The part of a pipeline that each folder is for."""
+
+
+def parts_in(folder: Path) -> list[str]:
+    """Which parts the folder has engines of.
+
+    Raises:
+        ValueError: no such folder, or one without any engine.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"`engine` is {str(folder)!r}, which is no folder; expected one of fastvid-cli export build")
+    found = [part for part in PLACES if (folder / part).is_dir()]
+    if not found:
+        raise ValueError(f"`engine` is {str(folder)!r}, which has none of the folders {', '.join(PLACES)}")
+    return found
+
 
 def put_in(pipeline: FSVideoPipeline, folder: Path, fallback: str) -> dict[str, Any]:
     """Let the engines in the folder do what they were built for; returns their keys by part.
@@ -16,16 +33,10 @@ def put_in(pipeline: FSVideoPipeline, folder: Path, fallback: str) -> dict[str, 
         folder: has a folder for each part that shall run as an engine: transformer, refiner, upsampler, decoder.
         fallback: 'error' or 'eager', for calls that an engine cannot take.
     Raises:
-        ValueError: no such folder, or one without any engine; or an engine of a part that the pipeline lacks.
+        ValueError: as `parts_in`; or an engine of a part that the pipeline lacks.
     """
-    if not folder.is_dir():
-        raise ValueError(f"`engine` is {str(folder)!r}, which is no folder; expected one of fastvid-cli export build")
-    places = {"transformer": "transformer", "refiner": "refiner", "upsampler": "upsampler", "decoder": "autoencoder"}
-    found = {part: place for part, place in places.items() if (folder / part).is_dir()}
-    if not found:
-        raise ValueError(f"`engine` is {str(folder)!r}, which has none of the folders {', '.join(places)}")
     records: dict[str, Any] = {}
-    for part in found:
+    for part in parts_in(folder):
         opened: Callable[..., Any] = discovery.find(discovery.ENGINES, part)
         if part in ("refiner", "upsampler"):
             if pipeline.refiner is None:
@@ -34,7 +45,7 @@ def put_in(pipeline: FSVideoPipeline, folder: Path, fallback: str) -> dict[str, 
             engine = opened(folder, getattr(pipeline.refiner, name), fallback=fallback)
             pipeline.refiner = replace(pipeline.refiner, **{name: engine})
         else:
-            engine = opened(folder, getattr(pipeline, places[part]), fallback=fallback)
-            setattr(pipeline, places[part], engine)
+            engine = opened(folder, getattr(pipeline, PLACES[part]), fallback=fallback)
+            setattr(pipeline, PLACES[part], engine)
         records[part] = engine.records
     return records

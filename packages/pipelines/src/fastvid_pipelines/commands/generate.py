@@ -98,6 +98,8 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
         folder = pipeline_folder.find(model, revision=None, local_files_only=False)
         fingerprint = provenance.model_fingerprint(folder)
         accelerator = _accelerator(options, fingerprint)
+        if options.engine is not None:
+            engines.parts_in(options.engine)
     full_request = _completed(request, folder)
     with named_as_typed(FLAGS):
         text_to_image = _text_to_image(options, torch_dtype, torch_device)

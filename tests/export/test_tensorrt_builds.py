@@ -115,7 +115,12 @@ CASES: dict[str, tuple[Callable[[], Exportable], str, Sequence[str], Geometry]] 
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("dit, matching", "dit, portable", "fsae encoder")  # of kinds that are here already
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+)
 def test_an_engine_with_all_its_profiles(tmp_path: Path, name: str) -> None:
     make, flavour, texts, geometry = CASES[name]
     exportable = make()

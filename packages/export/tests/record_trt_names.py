@@ -33,5 +33,6 @@ def names(module: ModuleType) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    module = import_module(sys.argv[1])  # a name that the caller gives
+    rtx = sys.argv[1] == "tensorrt_rtx"
+    module = import_module("tensorrt_rtx") if rtx else import_module("tensorrt_bindings")
     sys.stdout.write(json.dumps({module.__version__: names(module)}, indent=2))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from fastvid_export import AxisRange, Exportable, Profile, verify
-from fastvid_export.backend import Prepared
+from fastvid_export.backend import Cases, Prepared
 from fastvid_export.record import TensorRecord
 from torch import Tensor
 
@@ -57,7 +57,7 @@ class TextBackend:
     def runs_here(self) -> bool:
         return False
 
-    def prepare(self, exportable: Exportable, folder: Path) -> Prepared:
+    def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
         report = verify(
             exportable, lambda inputs: (exportable.module(**inputs).detach(),), cases=[exportable.example_sizes]
         )

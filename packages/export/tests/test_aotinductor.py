@@ -50,7 +50,7 @@ def test_devices_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ValueError, match="`device` must be 'cpu' or 'cuda', got 'tpu'"):
         AOTInductor(device="tpu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`device` is 'cuda', the fake lies on 'cpu'; move it there"):
-        AOTInductor(device="cuda").prepare(small(), tmp_path)
+        AOTInductor(device="cuda").prepare(small(), tmp_path, None)
     assert list(tmp_path.iterdir()) == []
 
 

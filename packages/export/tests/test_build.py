@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from fastvid_export import BuildError, EngineError, Exportable, ParityError, build_engine, verify
 from fastvid_export import build as building
-from fastvid_export.backend import Prepared
+from fastvid_export.backend import Cases, Prepared
 from fastvid_export.backends import tensorrt
 from fastvid_export.install import locked
 from fastvid_export.load import read_record
@@ -90,8 +90,8 @@ def test_nothing_is_installed_where_the_engine_differs_from_eager(
 
 def test_nothing_is_installed_where_nothing_was_compared(tmp_path: Path) -> None:
     class Blind(TextBackend):
-        def prepare(self, exportable: Exportable, folder: Path) -> Prepared:
-            return replace(super().prepare(exportable, folder), parity=None)
+        def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
+            return replace(super().prepare(exportable, folder, cases), parity=None)
 
     with pytest.raises(BuildError, match="nothing was compared with eager"):
         build_engine(small(), tmp_path / "e", backend=Blind(), profiles=PROFILES)
@@ -100,7 +100,7 @@ def test_nothing_is_installed_where_nothing_was_compared(tmp_path: Path) -> None
 
 def test_nor_where_the_graph_differs(tmp_path: Path) -> None:
     class Wrong(TextBackend):
-        def prepare(self, exportable: Exportable, folder: Path) -> Prepared:
+        def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
             report = verify(exportable, lambda inputs: (inputs["x"],), cases=[exportable.example_sizes])
             raise ParityError(report)
 

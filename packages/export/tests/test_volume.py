@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -71,6 +73,17 @@ def test_a_profile_that_reaches_too_far_is_refused_with_what_would_fit() -> None
     check_volume(exportable(), [reaching(16)], limit=8 * 16**2)
     with pytest.raises(ValueError, match=r"'dense', where 1 tensors .* exceed 2048 .*: h = 15, w = 15"):
         check_volume(exportable(), [reaching(16), reaching(17)], limit=8 * 16**2)
+
+
+def test_a_check_of_values_does_not_stop_it() -> None:
+    class Checked(Mixed):
+        def forward(self, x: Tensor) -> Tensor:
+            if float(x.abs().amax()) > 1:
+                raise ValueError("too bright")
+            return super().forward(x)
+
+    module = replace(exportable(), module=Checked(by_hand=False).eval())
+    assert large_tensors(module, {"h": 2**14, "w": 2**14})
 
 
 def test_shapes_of_what_comes_out() -> None:

@@ -10,6 +10,9 @@ from fastvid_export.profile import Profile
 from fastvid_export.record import TensorRecord
 from fastvid_export.verify import ParityReport
 
+Cases = Sequence[Mapping[str, int]]
+"""Sizes of every axis at which something is compared with eager."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -59,8 +62,8 @@ class Backend(Protocol):
         """Whether this machine can run what it builds, so that the engine itself is compared with eager."""
         ...
 
-    def prepare(self, exportable: Exportable, folder: Path) -> Prepared:
-        """The graph, written into `folder`."""
+    def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
+        """The graph, written into `folder`; where it can run, compared with eager at `cases`, None: its corners."""
         ...
 
     def compile(

@@ -4,13 +4,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
 
-from fastvid_export.backend import Backend, Prepared
+from fastvid_export.backend import Backend, Cases, Prepared
 from fastvid_export.digest import weights_digest
 from fastvid_export.errors import BuildError, EngineError
 from fastvid_export.exportable import Exportable
@@ -34,7 +34,7 @@ def build_engine(  # noqa: PLR0913
     *,
     backend: Backend,
     profiles: Sequence[Profile],
-    cases: Sequence[Mapping[str, int]] | None = None,
+    cases: Cases | None = None,
     tolerance: float | None = None,
     wait: float = 0,
     rebuild: bool = False,
@@ -49,7 +49,8 @@ def build_engine(  # noqa: PLR0913
         folder: made if it is not there.
         backend: `OnnxRuntime`, `AOTInductor`, `TensorRT` or `TorchTensorRT`.
         profiles: see `profiles_of`; the engine runs at no other sizes.
-        cases: sizes at which the engine is compared, where it can run here; None: corners of the profiles.
+        cases: sizes at which the graph, and the engine where it can run here, are compared with eager; None: corners of
+            the exportable for the one, of the profiles for the other.
         tolerance: largest relative error that passes; None: that of the module's precision.
         wait: seconds to wait for another process that builds into this folder.
         rebuild: build even where an engine of the same key is there.
@@ -70,7 +71,7 @@ def build_engine(  # noqa: PLR0913
         check_volume(exportable, profiles, limit=backend.volume_limit)
     with locked(target, wait=wait), workshop(target) as shop:
         started = time.monotonic()
-        prepared = backend.prepare(exportable, shop)
+        prepared = backend.prepare(exportable, shop, cases)
         plan = _planned(exportable, backend, prepared, profiles)
         if not rebuild and (there := _there(target, plan.key)) is not None:
             logger.info("%s: an engine of the same key is there", target)
@@ -182,7 +183,7 @@ def _compare(
     exportable: Exportable,
     record: EngineRecord,
     folder: Path,
-    cases: Sequence[Mapping[str, int]] | None,
+    cases: Cases | None,
     tolerance: float | None,
 ) -> ParityReport:
     chosen = profile_cases(exportable, record.profiles) if cases is None else list(cases)

@@ -5,9 +5,11 @@ It has verbs of its own, each in a file of `commands/`.
 
 import typer
 
+from fastvid_export.commands.bench import bench
 from fastvid_export.commands.build import build
 from fastvid_export.commands.inspect import inspect
 from fastvid_export.commands.onnx import onnx
+from fastvid_export.commands.verify import verify
 
 export = typer.Typer(
     name="export",
@@ -16,7 +18,7 @@ export = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (onnx, build, inspect):
+for verb in (onnx, build, verify, bench, inspect):
     export.command()(verb)
 
 

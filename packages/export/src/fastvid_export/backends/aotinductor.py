@@ -9,7 +9,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from fastvid_export.backend import Prepared
+from fastvid_export.backend import Cases, Prepared
 from fastvid_export.backends.torch_program import prepare_program
 from fastvid_export.child_process import run_child
 from fastvid_export.errors import BuildError, EngineError
@@ -56,7 +56,7 @@ class AOTInductor:
     def runs_here(self) -> bool:
         return True  # `target` said so
 
-    def prepare(self, exportable: Exportable, folder: Path) -> Prepared:
+    def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
         device = next(exportable.module.parameters()).device.type
         if device != self.device:
             raise ValueError(f"`device` is {self.device!r}, the {exportable.name} lies on {device!r}; move it there")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from fastvid_export.backend import Prepared
+from fastvid_export.backend import Cases, Prepared
 from fastvid_export.backends.onnx_graph import prepare_onnx
 from fastvid_export.errors import EngineError
 from fastvid_export.exportable import Exportable
@@ -65,8 +65,8 @@ class OnnxRuntime:
     def runs_here(self) -> bool:
         return PROVIDERS[self.provider] in import_onnxruntime().get_available_providers()
 
-    def prepare(self, exportable: Exportable, folder: Path) -> Prepared:
-        return prepare_onnx(exportable, folder, self.flavour)
+    def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
+        return prepare_onnx(exportable, folder, self.flavour, cases)
 
     def compile(
         self, prepared: Prepared, inputs: Sequence[TensorRecord], profiles: Sequence[Profile], folder: Path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fastvid_export.backend import Prepared
+from fastvid_export.backend import Cases, Prepared
 from fastvid_export.backends.onnx_graph import prepare_onnx
 from fastvid_export.backends.trt_api import BuilderOptions, Kind, load_api
 from fastvid_export.backends.trt_engine import ActivationMemory, TrtEngine
@@ -97,8 +97,8 @@ class TensorRT:
     def runs_here(self) -> bool:
         return torch.cuda.is_available() and (self.kind == "tensorrt" or this_gpu()[0] in self.target())
 
-    def prepare(self, exportable: Exportable, folder: Path) -> Prepared:
-        return prepare_onnx(exportable, folder, self.flavour)
+    def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
+        return prepare_onnx(exportable, folder, self.flavour, cases)
 
     def compile(
         self, prepared: Prepared, inputs: Sequence[TensorRecord], profiles: Sequence[Profile], folder: Path

@@ -11,12 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fastvid_export.errors import EngineError
+from fastvid_export.expected import SHARED_AXES
 from fastvid_export.interfaces import SelectingAttention, Selection, ServedTransformer
 from fastvid_export.load import LoadedEngine
 from fastvid_export.serving.engine_module import EngineModule, Fallback, Policy
-
-SHARED_AXES = 4
-"""Of positions (3, t, h, w), and tables (t, h, w, pairs), that all blocks share; with one more, each has its own."""
 
 T = TypeVar("T")
 

@@ -1,0 +1,65 @@
+"""The verb `export bench`: how long an engine takes beside its model."""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from fastvid_export.commands.opened import EngineFolder, EnginePart, ModelFolder, Opened, open_both
+from fastvid_export.errors import EngineError
+
+RUN_TIME = 1
+
+
+def bench(
+    folder: EngineFolder,
+    model: ModelFolder,
+    part: EnginePart = None,
+    repeats: Annotated[int, typer.Option(help="Calls of each that are timed; the median counts.", min=1)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the times as one JSON object.")] = False,
+) -> None:
+    """Time an engine and its model in turn, at the size that each profile is tuned for."""
+    try:
+        opened = open_both(folder, model, part)
+        rows = [time_profile(opened, index, repeats) for index in range(len(opened.loaded.record.profiles))]
+    except EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"error": str(error), "exit_code": RUN_TIME}))
+        raise typer.Exit(RUN_TIME) from None
+    if as_json:
+        print(json.dumps({"engine": opened.loaded.record.key, "torch": torch.__version__, "profiles": rows}))
+        return
+    for row in rows:
+        sizes = " ".join(f"{axis}={size}" for axis, size in row["sizes"].items())
+        print(
+            f"{row['profile']} ({sizes}): engine {row['engine_ms']:.2f} ms, eager {row['eager_ms']:.2f} ms,"
+            f" {row['eager_ms'] / row['engine_ms']:.2f} times as fast"
+        )
+
+
+def time_profile(opened: Opened, index: int, repeats: int) -> dict[str, Any]:
+    """Median milliseconds of both, called in turn after one call each that does not count."""
+    profile = opened.loaded.record.profiles[index]
+    device = next(opened.exportable.module.parameters()).device
+    inputs = {name: tensor.to(device) for name, tensor in opened.exportable.draw_inputs(profile.example).items()}
+    times: dict[str, list[float]] = {"engine_ms": [], "eager_ms": []}
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            times["engine_ms"].append(_milliseconds(lambda: opened.loaded.engine(inputs), device))
+            times["eager_ms"].append(_milliseconds(lambda: opened.exportable.module(**inputs), device))
+    medians = {name: statistics.median(found[1:]) for name, found in times.items()}
+    return {"profile": profile.name, "sizes": profile.example, **medians}
+
+
+def _milliseconds(call: Callable[[], Any], device: torch.device) -> float:
+    started = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return 1000 * (time.perf_counter() - started)

@@ -112,7 +112,7 @@ def test_a_video_encoded_in_chunks_is_the_whole_one(model: FakeCausal, tmp_path:
     torch.testing.assert_close(torch.cat(parts, 2), model.encode(frames))
 
 
-@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("reference", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_video_decoded_in_chunks_is_the_whole_one(model: FakeCausal, tmp_path: Path, reference: bool) -> None:
     first = run(decoder_chunk_exportable(model, first=True, reference=reference), tmp_path)
     later = run(decoder_chunk_exportable(model, first=False, reference=reference), tmp_path)

@@ -98,6 +98,25 @@ def spread_masks(model: ir.Model) -> int:
     return len(spread)
 
 
+def norms_in_float32(model: ir.Model) -> int:
+    """Let group norms, which are InstanceNormalization in portable graphs, sum in float32; returns how many there were.
+
+    Torch sums in float32 whatever comes in, and in this operator set the operator does not even have bfloat16.
+    """
+    norms = [node for node in model.graph if node.op_type == "InstanceNormalization"]
+    for node in norms:
+        given = node.inputs[0]
+        for index, value in enumerate(node.inputs):
+            cast = ir.node("Cast", [value], attributes={"to": ir.DataType.FLOAT})
+            model.graph.insert_before(node, cast)
+            node.replace_input_with(index, cast.outputs[0])
+        back = ir.node("CastLike", [node.outputs[0], given])
+        ir.convenience.replace_all_uses_with(node.outputs[0], back.outputs[0])
+        back.replace_input_with(0, node.outputs[0])
+        model.graph.insert_after(node, back)
+    return len(norms)
+
+
 def _float_scalar(value: ir.Value | None) -> tuple[float, ir.DataType] | None:
     """A constant of rank 0 and the type that it is used in; in 16-bit graphs it is cast to that."""
     producer = None if value is None else value.producer()

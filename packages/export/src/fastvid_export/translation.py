@@ -14,7 +14,13 @@ from torch.export import ExportedProgram
 from fastvid_export.errors import ExportError
 from fastvid_export.exportable import Exportable
 from fastvid_export.graph_rules import check_graph
-from fastvid_export.rewriting import drop_splits_into_one, name_axes, protect_near_identities, spread_masks
+from fastvid_export.rewriting import (
+    drop_splits_into_one,
+    name_axes,
+    norms_in_float32,
+    protect_near_identities,
+    spread_masks,
+)
 
 SMALL_TENSOR = 1024
 """Bytes below which a tensor stays in the graph: onnxruntime infers shapes from small ones, and only from there."""
@@ -66,6 +72,8 @@ def translate(exportable: Exportable, *, opset: int) -> Translation:
     onnxscript.optimizer.inline(translated.model)
     protect_near_identities(translated.model)
     spread_masks(translated.model)
+    if exportable.precision != torch.float32:
+        norms_in_float32(translated.model)
     translated.optimize()
     name_axes(translated.model, program, traced)
     check_graph(exportable, translated.model)

@@ -131,11 +131,11 @@ def backends(device: str) -> dict[str, Any]:
 
 
 def around(lengths: Mapping[str, Sizes]) -> dict[str, AxisRange]:
-    """From the smallest to the largest; traced off the ends, since tracers take 1 for a constant."""
+    """From the smallest to the largest; tracers take 1, and an axis of 1 or 2, for a constant."""
     axes = {}
     for axis in next(iter(lengths.values())):
         sizes = [sizes[axis] for sizes in lengths.values()]
-        axes[axis] = AxisRange(minimum=1, example=max(2, sizes[0]), maximum=max(2, *sizes))
+        axes[axis] = AxisRange(minimum=1, example=max(2, sizes[0]), maximum=max(4, *sizes))
     return axes
 
 

@@ -13,7 +13,7 @@ from fastvid_export import (
     build_engine,
     load_engine,
 )
-from fastvid_export.backends import torch_tensorrt, torch_tensorrt_child
+from fastvid_export.backends import aotinductor_child, torch_tensorrt, torch_tensorrt_child
 from fastvid_export.backends.torch_program import prepare_program
 
 from .engines import PROFILES, profile, small
@@ -37,6 +37,32 @@ def test_the_key_needs_no_build_and_stays_the_same(tmp_path: Path) -> None:
     one, other = (prepare_program(small(), tmp_path / name) for name in "ab")
     assert one.graph == other.graph
     assert prepare_program(wider(), tmp_path / "a").graph != one.graph
+
+
+def test_a_graph_whose_indices_torch_cannot_fold_is_built_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def compile_once(request: dict[str, object], options: dict[str, object]) -> None:
+        asked.append(options)
+        if "constant_and_index_propagation" not in options:
+            raise AssertionError("vr must not be None for symbol q2")
+
+    monkeypatch.setattr(aotinductor_child, "_compile", compile_once)
+    aotinductor_child.build({"options": {"max_autotune": True}})
+    assert asked == [{"max_autotune": True}, {"max_autotune": True, "constant_and_index_propagation": False}]
+
+
+def test_any_other_failure_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    def fail(*request: object) -> None:
+        calls.append(request)
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(aotinductor_child, "_compile", fail)
+    with pytest.raises(BuildError, match="aotinductor built no engine: RuntimeError: no C"):
+        aotinductor_child.build({"options": {}})
+    assert len(calls) == 1
 
 
 def wider() -> Exportable:

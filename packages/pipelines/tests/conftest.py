@@ -78,3 +78,12 @@ def saved(tmp_path: Path, discoverable: None) -> Path:
     folder = tmp_path / "model"
     fakes.build_pipeline().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def generate(tmp_path: Path, saved: Path, photo: Path) -> Callable[..., Outcome]:
+    def run(*extra: object, image: Path = photo, output: str = "out.mp4", model: Path = saved) -> Outcome:
+        fixed = ("generate", image, "--prompt", "pan left", "--output", tmp_path / output, "--model", model)
+        return Outcome(tmp_path, *fixed, *extra)
+
+    return run

@@ -1,4 +1,4 @@
-"""fastvid-export: ONNX export of video models with dynamic shapes, verified against eager."""
+"""fastvid-export: graphs and engines of video models with dynamic shapes, verified against eager, and served."""
 
 from fastvid_export.backends.aotinductor import AOTInductor
 from fastvid_export.backends.onnxruntime import OnnxRuntime

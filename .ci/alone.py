@@ -1,7 +1,7 @@
 """Each package alone: built as a wheel, installed with only its own dependencies, imported against the clock, tested.
 
-The environments take the versions of `uv.lock`, so that they are hard links into uv's cache; with `--torch` another
-torch, and whatever goes with it.
+Two packages at a time, each on a core of its own. The environments take the versions of `uv.lock`, so that they are hard
+links into uv's cache; with `--torch` another torch, and whatever goes with it.
 """
 
 import argparse
@@ -11,10 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("vae", "dit", "accel", "pipelines", "export")
+LONGEST_FIRST = ("export", "pipelines", "vae", "accel", "dit")
 IMPORT_LIMIT = 2.0  # seconds beyond torch's own import
 IMPORTS = {"pipelines": "from fastvid_pipelines import FSVideoPipeline, save_video"}  # lazy: nothing comes unasked
 SIBLING_PROBE = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
@@ -88,6 +90,17 @@ def check_alone(package: str, folder: Path, locked: Path, interpreter: str) -> N
     shutil.rmtree(environment)
 
 
+def check_apart(package: str, flags: list[str]) -> int:
+    """One package by this program, in a process of its own; its lines are printed when it is done."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, package, *flags]
+    result = subprocess.run(
+        command, check=False, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    print(result.stdout, end="", flush=True)
+    return result.returncode
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packages", nargs="*", metavar="package", help=f"of {', '.join(PACKAGES)}; all by default")
@@ -97,6 +110,12 @@ def main() -> None:
     packages = arguments.packages or PACKAGES
     if unknown := set(packages) - set(PACKAGES):
         parser.error(f"no package {sorted(unknown)}; there are {', '.join(PACKAGES)}")
+    if len(packages) > 1:
+        flags = [] if arguments.torch is None else ["--torch", arguments.torch]
+        flags += ["--python", arguments.python]
+        ordered = sorted(packages, key=LONGEST_FIRST.index)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            sys.exit(max(pool.map(check_apart, ordered, [flags] * len(ordered))))
     # In the environment of the checkout: git ignores it, and uv can link into it instead of copying.
     with tempfile.TemporaryDirectory(prefix="alone-", dir=sys.prefix) as folder:
         locked = constraints(Path(folder), arguments.torch)

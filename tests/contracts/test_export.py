@@ -48,7 +48,7 @@ def test_every_installed_kind_has_a_graph_here() -> None:
 @pytest.mark.parametrize(
     ("mode", "reference", "injection"),
     [
-        ("causal", True, "deformable"),
+        pytest.param("causal", True, "deformable", marks=pytest.mark.slow),
         pytest.param("causal", True, "relative", marks=pytest.mark.slow),
         pytest.param("causal", False, None, marks=pytest.mark.slow),
         pytest.param("standard", True, "content", marks=pytest.mark.slow),
@@ -69,7 +69,8 @@ def test_decoder(tmp_path: Path, mode: Any, reference: bool, injection: Any) -> 
     torch.testing.assert_close(engine(inputs)[0], model.decode(latents, reference=first), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("fusion", [pytest.param("none", marks=pytest.mark.slow), "attention"])
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["none", "attention"])
 def test_decoder_with_content_frame(tmp_path: Path, fusion: Any) -> None:
     """One clip of any length; at the length of the training, what the model gives outside `tiled`."""
     model = randomised(ReducioVAE(replace(SMALL_REDUCIO, fusion=fusion)))
@@ -88,13 +89,10 @@ def test_decoder_with_content_frame(tmp_path: Path, fusion: Any) -> None:
     torch.testing.assert_close(engine(inputs)[0], model.decode(latents, reference=content), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [
-        {},
-        pytest.param({"upsample_mode": "nearest"}, marks=pytest.mark.slow),
-        pytest.param({"upsamples": ("flat",) * 2, "time_upsamples": ("linear", "mixed")}, marks=pytest.mark.slow),
-    ],
+    [{}, {"upsample_mode": "nearest"}, {"upsamples": ("flat",) * 2, "time_upsamples": ("linear", "mixed")}],
 )
 def test_decoder_without_a_reference(tmp_path: Path, changes: Any) -> None:
     """Any number of latent frames, one alone among them, which is not interpolated in time.
@@ -180,12 +178,9 @@ def eager(model: FSVideoDiT, inputs: dict[str, Tensor], positions: Tensor | None
     return velocity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "config",
-    [
-        REDUCIO_TRANSFORMER,
-        pytest.param(replace(REDUCIO_TRANSFORMER, temporal_blocks=True, learn_sigma=True), marks=pytest.mark.slow),
-    ],
+    "config", [REDUCIO_TRANSFORMER, replace(REDUCIO_TRANSFORMER, temporal_blocks=True, learn_sigma=True)]
 )
 def test_transformer_with_content_frame(tmp_path: Path, config: ReducioDiTConfig) -> None:
     model = randomised(ReducioDiT(config))

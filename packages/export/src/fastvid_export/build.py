@@ -71,7 +71,9 @@ def build_engine(  # noqa: PLR0913
         check_volume(exportable, profiles, limit=backend.volume_limit)
     with locked(target, wait=wait), workshop(target) as shop:
         started = time.monotonic()
-        prepared = backend.prepare(exportable, shop, cases)
+        # What a graph computes at sizes that no profile has counts for nothing, unless all others are too large.
+        graph_cases = _small_cases(exportable, profiles) or None if cases is None else cases
+        prepared = backend.prepare(exportable, shop, graph_cases)
         plan = _planned(exportable, backend, prepared, profiles)
         if not rebuild and (there := _there(target, plan.key)) is not None:
             logger.info("%s: an engine of the same key is there", target)
@@ -130,20 +132,24 @@ def profile_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[d
     Raises:
         ValueError: none is small enough.
     """
-    corners = [sizes for profile in profiles for sizes in (profile.minimum, profile.example, profile.maximum)]
-    corners += [sizes for sizes in exportable.corner_sizes() if smallest_that_holds(profiles, sizes) is not None]
-    small = [
-        sizes
-        for index, sizes in enumerate(corners)
-        if sizes not in corners[:index]
-        and sum(prod(spec.concrete(sizes)) for spec in exportable.inputs.values()) <= SMALL
-    ]
+    small = _small_cases(exportable, profiles)
     if not small:
         raise ValueError(
             "`profiles` hold no size small enough to be compared on a CPU;"
             " give `cases`, or a profile that reaches lower"
         )
     return small
+
+
+def _small_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[dict[str, int]]:
+    corners = [sizes for profile in profiles for sizes in (profile.minimum, profile.example, profile.maximum)]
+    corners += [sizes for sizes in exportable.corner_sizes() if smallest_that_holds(profiles, sizes) is not None]
+    return [
+        sizes
+        for index, sizes in enumerate(corners)
+        if sizes not in corners[:index]
+        and sum(prod(spec.concrete(sizes)) for spec in exportable.inputs.values()) <= SMALL
+    ]
 
 
 def _planned(exportable: Exportable, backend: Backend, prepared: Prepared, profiles: Sequence[Profile]) -> EngineRecord:

@@ -1,7 +1,7 @@
 """Each package alone: built as a wheel, installed with only its own dependencies, imported against the clock, tested.
 
-Two packages at a time, each on a core of its own. The environments take the versions of `uv.lock`, so that they are hard
-links into uv's cache; with `--torch` another torch, and whatever goes with it.
+Two packages at a time, each on a core of its own. The environments take the versions of `uv.lock`, so that they are
+hard links into uv's cache; with `--torch` another torch, and whatever goes with it.
 """
 
 import argparse

@@ -20,7 +20,16 @@ TOY = {
     "dit_vs_wan": "--num-blocks 1 --heads 1 --frames 1 --height 2 --width 2 --batch 1",
 }
 
-ELSEWHERE = {"large_export", "vgdfr_embedded", "asymrnr", "asymrnr_embedded", "asymrnr_flops", "asymrnr_matching"}
+ELSEWHERE = {
+    "asymrnr",
+    "asymrnr_embedded",
+    "asymrnr_flops",
+    "asymrnr_matching",
+    "engines",
+    "engines_embedded",
+    "large_export",
+    "vgdfr_embedded",
+}
 """Scripts with a test of their own."""
 
 

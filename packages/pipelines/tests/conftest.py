@@ -1,7 +1,7 @@
 """Photos and folders that several tests use."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 

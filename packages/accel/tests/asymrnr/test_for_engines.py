@@ -95,6 +95,20 @@ def test_where_it_is_off_nothing_is_asked_for() -> None:
     assert session.attention.selections((2, 3, N, 8), BLOCKS, GRID) == {}
 
 
+def test_a_step_that_an_engine_refused_and_eager_ran_counts_once() -> None:
+    reports = []
+    for refused in (False, True):
+        session = AsymRnR(settings()).start(num_steps=3)
+        session.begin_step(steps(3)[0])
+        if refused:
+            assert session.attention.selections((2, 3, N, 8), BLOCKS, GRID) is None
+        for block in range(BLOCKS):
+            session.attention(*qkv(block), FakeSite(block=block, num_blocks=BLOCKS, grid=GRID))
+        reports.append(session.report())
+    assert reports[0] == reports[1]
+    assert reports[0]["attention_calls"] == BLOCKS
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -225,7 +225,7 @@ class TokenReducer:
 
     def _count(self, shape: Shape, place: Place, num_q: int, num_k: int) -> None:
         n = shape.num_tokens
-        self.tally.calls[shape, num_q, num_k] += 1
+        self.tally.done[place.branch, place.block, place.step] = (shape, num_q, num_k)
         self.tally.stayed[place.block, place.step] = (num_q / n, num_k / n)
 
     def _known(self, feature: Feature, place: Place, rows: tuple[int, int]) -> Kept | None:

@@ -15,11 +15,19 @@ from fastvid_accel.asymrnr.schedule import Plan, Prediction
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What was done: calls by their shape, matchings by theirs, and tokens that stayed by block and step."""
+    """What was done: shape, queries and keys by branch, block and step; matchings by their shape; tokens that stayed.
 
-    calls: Counter[tuple[Shape, int, int]] = field(default_factory=Counter)
+    A step that runs again, as after an engine that refused it, counts once.
+    """
+
+    done: dict[tuple[str, int, int], tuple[Shape, int, int]] = field(default_factory=dict)
     matchings: Counter[tuple[Shape, int]] = field(default_factory=Counter)
     stayed: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def calls(self) -> Counter[tuple[Shape, int, int]]:
+        """How many calls there were of each shape."""
+        return Counter(self.done.values())
 
 
 def report(plan: Plan, prediction: Prediction, tally: Tally, metric: Metric) -> dict[str, Any]:

@@ -69,10 +69,14 @@ def build_engine(  # noqa: PLR0913
         ask()
     if backend.volume_limit is not None:
         check_volume(exportable, profiles, limit=backend.volume_limit)
+    runs_here = backend.runs_here()
+    engine_cases = profile_cases(exportable, profiles) if cases is None and runs_here else list(cases or ())
+    if runs_here:  # the engine is what counts then, and a graph is slow at large sizes
+        graph_cases: Cases | None = [profiles[0].minimum]
+    else:  # what it computes at sizes that no profile has counts for nothing, unless all others are too large
+        graph_cases = _small_cases(exportable, profiles) or None if cases is None else cases
     with locked(target, wait=wait), workshop(target) as shop:
         started = time.monotonic()
-        # What a graph computes at sizes that no profile has counts for nothing, unless all others are too large.
-        graph_cases = _small_cases(exportable, profiles) or None if cases is None else cases
         prepared = backend.prepare(exportable, shop, graph_cases)
         plan = _planned(exportable, backend, prepared, profiles)
         if not rebuild and (there := _there(target, plan.key)) is not None:
@@ -81,8 +85,8 @@ def build_engine(  # noqa: PLR0913
         files = backend.compile(prepared, plan.inputs, plan.profiles, shop)
         built = replace(plan, files=describe(files))
         parity_of, report = "graph", prepared.parity
-        if backend.runs_here():
-            parity_of, report = "engine", _compare(exportable, built, shop, cases, tolerance)
+        if runs_here:
+            parity_of, report = "engine", _compare(exportable, built, shop, engine_cases, tolerance)
         if report is None:
             raise BuildError(f"the {backend.name} engine cannot run here, so nothing was compared with eager")
         record = replace(
@@ -127,11 +131,13 @@ def _others(exportable: Exportable) -> dict[str, int]:
 
 
 def profile_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[dict[str, int]]:
-    """Corners of every profile that are small enough to run on a CPU, and the exportable's own where a profile has it.
+    """Corners of every profile, and the exportable's own where a profile has it; on a CPU those that are small enough.
 
     Raises:
         ValueError: none is small enough.
     """
+    if exportable.device.type != "cpu":
+        return _corners(exportable, profiles)
     small = _small_cases(exportable, profiles)
     if not small:
         raise ValueError(
@@ -141,14 +147,17 @@ def profile_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[d
     return small
 
 
-def _small_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[dict[str, int]]:
+def _corners(exportable: Exportable, profiles: Sequence[Profile]) -> list[dict[str, int]]:
     corners = [sizes for profile in profiles for sizes in (profile.minimum, profile.example, profile.maximum)]
     corners += [sizes for sizes in exportable.corner_sizes() if smallest_that_holds(profiles, sizes) is not None]
+    return [sizes for index, sizes in enumerate(corners) if sizes not in corners[:index]]
+
+
+def _small_cases(exportable: Exportable, profiles: Sequence[Profile]) -> list[dict[str, int]]:
     return [
         sizes
-        for index, sizes in enumerate(corners)
-        if sizes not in corners[:index]
-        and sum(prod(spec.concrete(sizes)) for spec in exportable.inputs.values()) <= SMALL
+        for sizes in _corners(exportable, profiles)
+        if sum(prod(spec.concrete(sizes)) for spec in exportable.inputs.values()) <= SMALL
     ]
 
 
@@ -189,12 +198,11 @@ def _compare(
     exportable: Exportable,
     record: EngineRecord,
     folder: Path,
-    cases: Cases | None,
+    cases: Cases,
     tolerance: float | None,
 ) -> ParityReport:
-    chosen = profile_cases(exportable, record.profiles) if cases is None else list(cases)
     engine = GuardedEngine(record, load_raw(record, folder))
-    report = verify(exportable, engine, cases=chosen, tolerance=tolerance)
+    report = verify(exportable, engine, cases=cases, tolerance=tolerance)
     if not report.passed:
         raise ParityError(report)
     return report

@@ -1,6 +1,7 @@
 """Digests of what an engine is made of: of files, of a module's weights, of a graph without them."""
 
 import hashlib
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ def file_digest(path: Path) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers with their names, types and shapes; the same on every device."""
+    """SHA-256 of all parameters and buffers with their names, types and shapes, and of the configurations.
+
+    Numbers of a configuration, such as the mean of latents, become constants of the graph. The same on every device.
+    """
     digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        config = getattr(part, "config", None)
+        if is_dataclass(config):
+            digest.update(f"{name} {config!r}\n".encode())
     for name, tensor in sorted({**dict(module.named_parameters()), **dict(module.named_buffers())}.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_bytes(tensor))

@@ -40,8 +40,10 @@ def locked(folder: Path, *, wait: float) -> Iterator[None]:
 def workshop(folder: Path) -> Iterator[Path]:
     """A folder to build in, on the same disk; what a killed builder left there goes first. Needs the lock."""
     prefix = f".{folder.name}-"
-    for left in folder.parent.glob(f"{prefix}*.building"):
-        shutil.rmtree(left)
+    own = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}\.building")  # and not of a neighbour whose name begins alike
+    for left in folder.parent.iterdir():
+        if own.fullmatch(left.name):
+            shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix, suffix=".building") as temporary:
         yield Path(temporary)
 

@@ -87,7 +87,9 @@ def check_expected(record: EngineRecord, expect: Exportable) -> None:
     if record.precision != precision:
         raise EngineError(f"the engine computes in {record.precision}, the model in {precision}")
     if record.weights != weights_digest(expect.module):
-        raise EngineError("the engine was built from other weights than the model has; build it anew")
+        raise EngineError(
+            "the engine was built from other weights than the model has, or other settings; build it anew"
+        )
 
 
 def load_raw(record: EngineRecord, folder: Path) -> RawEngine:

@@ -53,7 +53,7 @@ class EngineRecord:
     Attributes:
         name: of the exportable.
         graph: SHA-256 of the graph without its weights.
-        weights: SHA-256 of the weights.
+        weights: SHA-256 of the weights, and of the configuration.
         backend: such as `tensorrt_rtx`.
         backend_version: of the package that built it, and has to run it.
         target: where it runs: `sm80`, `sm89`, ..., or the CPU's instruction set.

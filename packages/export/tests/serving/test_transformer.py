@@ -88,6 +88,11 @@ def test_a_mask_of_the_words_is_made_where_the_engine_wants_one(eager: Transform
         served(eager)(**call)
 
 
+def test_a_mask_to_be_added_is_no_mask_of_what_counts(eager: Transformer) -> None:
+    with pytest.raises(EngineError, match=r"`text_mask` is torch.float32, the engine takes torch.bool"):
+        served(eager, text_mask=True)(**inputs(), text_mask=torch.zeros(2, 5))
+
+
 def test_types_are_those_of_the_engine_and_of_the_latents(eager: Transformer) -> None:
     call = inputs()
     half = {name: tensor.half() if name != "positions" else tensor for name, tensor in call.items()}

@@ -107,6 +107,8 @@ class AOTInductorEngine:
         held = {name: tensor.detach().to(self._device).contiguous() for name, tensor in inputs.items()}
         try:
             returned = self._run(**held)
+        except torch.OutOfMemoryError:  # eager would need more
+            raise
         except RuntimeError as error:
             raise EngineError(f"aotinductor: {error}") from error
         return (returned,) if isinstance(returned, Tensor) else tuple(returned)

@@ -72,7 +72,9 @@ class TrtEngine:
         self._types = {name: getattr(torch, dtype) for name, dtype in given.items()}
         self._context = api.make_context(self._engine)
         self._profile: int | None = None
-        self._graphs: dict[Key, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]] | None = {} if cuda_graphs else None
+        self._graphs: dict[Key, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Tensor]] | None = (
+            {} if cuda_graphs else None
+        )
 
     def __call__(self, inputs: Mapping[str, Tensor], profile: int, /) -> tuple[Tensor, ...]:
         held = {name: tensor.to(self._memory.device).contiguous() for name, tensor in inputs.items()}
@@ -116,7 +118,7 @@ class TrtEngine:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 outputs = self._launch(inputs, profile)
-            self._graphs[key] = graph, outputs
-        graph, outputs = self._graphs[key]
+            self._graphs[key] = graph, outputs, self._memory.of(0)  # which a replay writes to, and others may outgrow
+        graph, outputs, _ = self._graphs[key]
         graph.replay()
         return tuple(output.clone() for output in outputs)  # the next replay writes to the same memory

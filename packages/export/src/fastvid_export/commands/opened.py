@@ -29,7 +29,7 @@ class Opened:
 
 
 def open_both(engine: Path, model: Path, part: Graph | None) -> Opened:
-    """Load the engine, and the model in its precision and on its device.
+    """Load the engine, and the model in its precision, on the CPU.
 
     Raises:
         EngineError: the engine is damaged, or of another model, precision, GPU or version.

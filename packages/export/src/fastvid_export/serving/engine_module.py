@@ -53,6 +53,9 @@ class EngineModule:
             EngineError: the engine was not built for these inputs.
         """
         given = {name: tensor for name, tensor in inputs.items() if tensor is not None}
+        for name, tensor in given.items():  # a mask to be added, say, is no mask of what counts
+            if name in self._dtypes and tensor.is_floating_point() != self._dtypes[name].is_floating_point:
+                raise EngineError(f"`{name}` is {tensor.dtype}, the engine takes {self._dtypes[name]}")
         cast = {name: tensor.to(self._dtypes.get(name, tensor.dtype)) for name, tensor in given.items()}
         return dict(zip(self.record.outputs, self._engine(cast), strict=True))
 

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastvid_export.errors import EngineError
 from fastvid_export.expected import expected_of
 from fastvid_export.interfaces import LatentUpsampler, ServedAutoencoder, ServedTransformer
 from fastvid_export.load import LoadedEngine, load_engine, read_record
@@ -29,9 +30,9 @@ def open_transformer(
     reduced, matching = folder / f"{part}_reduced", folder / f"{part}_match"
     return EngineTransformer(
         eager,
-        _open(folder / part, eager),
-        reduced=_open(reduced, eager) if reduced.is_dir() else None,
-        matching=_open(matching, eager) if matching.is_dir() else None,
+        _open(folder / part, eager, "transformer"),
+        reduced=_open(reduced, eager, "transformer of fewer tokens") if reduced.is_dir() else None,
+        matching=_open(matching, eager, "transformer that matches") if matching.is_dir() else None,
         fallback=fallback,
     )
 
@@ -42,13 +43,18 @@ open_refiner = partial(open_transformer, part="refiner")
 
 def open_autoencoder(folder: Path, eager: ServedAutoencoder, *, fallback: Fallback = "error") -> EngineAutoencoder:
     """The engine `decoder` of an autoencoder. Arguments and errors as of `open_transformer`."""
-    return EngineAutoencoder(eager, _open(folder / "decoder", eager), fallback=fallback)
+    return EngineAutoencoder(
+        eager, _open(folder / "decoder", eager, "decoder", "decoder with reference"), fallback=fallback
+    )
 
 
 def open_upsampler(folder: Path, eager: LatentUpsampler, *, fallback: Fallback = "error") -> EngineUpsampler:
     """The engine `upsampler`. Arguments and errors as of `open_transformer`."""
-    return EngineUpsampler(eager, _open(folder / "upsampler", eager), fallback=fallback)
+    return EngineUpsampler(eager, _open(folder / "upsampler", eager, "upsampler"), fallback=fallback)
 
 
-def _open(place: Path, eager: Any) -> LoadedEngine:
-    return load_engine(place, expect=expected_of(read_record(place), eager))
+def _open(place: Path, eager: Any, *kinds: str) -> LoadedEngine:
+    record = read_record(place)
+    if record.name not in kinds:
+        raise EngineError(f"the engine in {place} is of a {record.name}; expected one of a {' or a '.join(kinds)}")
+    return load_engine(place, expect=expected_of(record, eager))

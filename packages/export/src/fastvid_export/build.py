@@ -49,8 +49,8 @@ def build_engine(  # noqa: PLR0913
         folder: made if it is not there.
         backend: `OnnxRuntime`, `AOTInductor`, `TensorRT` or `TorchTensorRT`.
         profiles: see `profiles_of`; the engine runs at no other sizes.
-        cases: sizes at which the graph, and the engine where it can run here, are compared with eager; None: corners of
-            the exportable for the one, of the profiles for the other.
+        cases: sizes at which the engine, or its graph where it cannot run here, is compared with eager; None: corners
+            of the profiles.
         tolerance: largest relative error that passes; None: that of the module's precision.
         wait: seconds to wait for another process that builds into this folder.
         rebuild: build even where an engine of the same key is there.

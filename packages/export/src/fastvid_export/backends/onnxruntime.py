@@ -18,6 +18,7 @@ from fastvid_export.onnx import Flavour
 from fastvid_export.profile import Profile
 from fastvid_export.record import EngineRecord, TensorRecord
 from fastvid_export.runtime import import_onnxruntime
+from fastvid_export.volume import MAX_ELEMENTS
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 
@@ -51,7 +52,7 @@ class OnnxRuntime:
 
     @property
     def volume_limit(self) -> int | None:
-        return 2**31 - 1 if self.provider == "tensorrt" else None
+        return MAX_ELEMENTS if self.provider == "tensorrt" else None
 
     def version(self) -> str:
         return str(import_onnxruntime().__version__)

@@ -17,9 +17,7 @@ from fastvid_export.exportable import Exportable
 from fastvid_export.onnx import Flavour
 from fastvid_export.profile import Profile
 from fastvid_export.record import EngineRecord, TensorRecord
-
-MAX_ELEMENTS = 2**31 - 1
-"""Of a tensor of a convolution, matrix product or top-k. RTX does not check it, and fails or crawls later."""
+from fastvid_export.volume import MAX_ELEMENTS
 
 RTX_CAPABILITIES = (80, 89, 120)
 """Ampere, Ada and Blackwell; there is no 90: an H100 needs the TensorRT for data centres."""

@@ -17,6 +17,7 @@ from fastvid_export.errors import BuildError, EngineError
 from fastvid_export.exportable import Exportable
 from fastvid_export.profile import Profile
 from fastvid_export.record import EngineRecord, TensorRecord
+from fastvid_export.volume import MAX_ELEMENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class TorchTensorRT:
 
     @property
     def volume_limit(self) -> int | None:
-        return 2**31 - 1
+        return MAX_ELEMENTS
 
     def version(self) -> str:
         return installed_version()

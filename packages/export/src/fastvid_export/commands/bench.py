@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -10,10 +9,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from fastvid_export.commands.failures import failures
 from fastvid_export.commands.opened import EngineFolder, EnginePart, ModelFolder, Opened, open_both
-from fastvid_export.errors import EngineError
-
-RUN_TIME = 1
 
 
 def bench(
@@ -24,14 +21,9 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the times as one JSON object.")] = False,
 ) -> None:
     """Time an engine and its model in turn, at the size that each profile is tuned for."""
-    try:
+    with failures(as_json):
         opened = open_both(folder, model, part)
         rows = [time_profile(opened, index, repeats) for index in range(len(opened.loaded.record.profiles))]
-    except EngineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if as_json:
-            print(json.dumps({"error": str(error), "exit_code": RUN_TIME}))
-        raise typer.Exit(RUN_TIME) from None
     if as_json:
         print(json.dumps({"engine": opened.loaded.record.key, "torch": torch.__version__, "profiles": rows}))
         return

@@ -1,7 +1,6 @@
 """The verb `export build`: a part of a model to a verified engine."""
 
 import json
-import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 from fastvid_export.backend import Backend
 from fastvid_export.build import build_engine
 from fastvid_export.commands.describe import describe
+from fastvid_export.commands.failures import failures
 from fastvid_export.commands.parts import (
     BLOCKS_HELP,
     Graph,
@@ -22,14 +22,10 @@ from fastvid_export.commands.parts import (
     with_axes,
 )
 from fastvid_export.discovery import load_part
-from fastvid_export.errors import BuildError, EngineError, ExportError
 from fastvid_export.lengths import Grid
 from fastvid_export.onnx import Flavour
 from fastvid_export.profile_plan import Geometry, profiles_of
-from fastvid_export.verify import ParityError
 from fastvid_export.workload import GRAMMAR, Workload
-
-RUN_TIME = 1
 
 
 class BackendName(StrEnum):
@@ -128,13 +124,8 @@ def build(  # noqa: PLR0913, PLR0917  # one parameter a flag
     loaded = graph.load(model)
     exportable = with_axes(graph.exportable(loaded), parse_axes(axis or []))
     profiles = profiles_of(exportable, workloads, geometry(model, part, loaded, stride))
-    try:
+    with failures(as_json):
         record = build_engine(exportable, output, backend=chosen, profiles=profiles, wait=wait, rebuild=rebuild)
-    except (ExportError, ParityError, EngineError, BuildError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if as_json:
-            print(json.dumps({"error": str(error), "exit_code": RUN_TIME}))
-        raise typer.Exit(RUN_TIME) from None
     print(json.dumps(json.loads(record.to_json())) if as_json else describe(record, output))
 
 

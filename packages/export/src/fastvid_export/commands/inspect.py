@@ -1,17 +1,14 @@
 """The verb `export inspect`: what an engine's folder holds, and whether it is whole."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fastvid_export.commands.describe import describe
-from fastvid_export.errors import EngineError
+from fastvid_export.commands.failures import failures
 from fastvid_export.load import read_record
-
-RUN_TIME = 1
 
 
 def inspect(
@@ -19,11 +16,6 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the engine's record as one JSON object.")] = False,
 ) -> None:
     """Check every digest of an engine and say what it was built for; nothing of it is run."""
-    try:
+    with failures(as_json):
         record = read_record(folder)
-    except EngineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if as_json:
-            print(json.dumps({"error": str(error), "exit_code": RUN_TIME}))
-        raise typer.Exit(RUN_TIME) from None
     print(json.dumps(json.loads(record.to_json())) if as_json else describe(record, folder))

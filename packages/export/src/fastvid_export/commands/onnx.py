@@ -1,12 +1,12 @@
 """The verb `export onnx`: a part of a model to a verified graph."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fastvid_export.commands.failures import failures
 from fastvid_export.commands.parts import (
     BLOCKS_HELP,
     Graph,
@@ -16,11 +16,8 @@ from fastvid_export.commands.parts import (
     parse_axes,
     with_axes,
 )
-from fastvid_export.errors import EngineError, ExportError
 from fastvid_export.onnx import export_onnx
-from fastvid_export.verify import ParityError, ParityReport
-
-RUN_TIME = 1
+from fastvid_export.verify import ParityReport
 
 
 def onnx(  # noqa: PLR0913, PLR0917  # one parameter a flag
@@ -54,13 +51,8 @@ def onnx(  # noqa: PLR0913, PLR0917  # one parameter a flag
         kv_blocks=kv_blocks,
     )
     exportable = with_axes(graph.exportable(graph.load(model)), parse_axes(axis or []))
-    try:
+    with failures(as_json):
         report = export_onnx(exportable, output, flavour="fused" if flavour is GraphFlavour.FUSED else "portable")
-    except (ExportError, ParityError, EngineError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if as_json:
-            print(json.dumps({"error": str(error), "exit_code": RUN_TIME}))
-        raise typer.Exit(RUN_TIME) from None
     _print(output, report, as_json)
 
 

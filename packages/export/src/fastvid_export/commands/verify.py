@@ -1,18 +1,15 @@
 """The verb `export verify`: an engine beside its model, at the corners of its profiles."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fastvid_export.build import profile_cases
+from fastvid_export.commands.failures import RUN_TIME, failures
 from fastvid_export.commands.opened import EngineFolder, EnginePart, ModelFolder, open_both
-from fastvid_export.errors import EngineError
 from fastvid_export.verify import verify as compare
-
-RUN_TIME = 1
 
 
 def verify(
@@ -23,15 +20,10 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Compare an engine with the model it was built from; exit code 1 where they differ."""
-    try:
+    with failures(as_json):
         opened = open_both(folder, model, part)
         cases = profile_cases(opened.exportable, opened.loaded.record.profiles)
         report = compare(opened.exportable, opened.loaded.engine, cases=cases)
-    except EngineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if as_json:
-            print(json.dumps({"error": str(error), "exit_code": RUN_TIME}))
-        raise typer.Exit(RUN_TIME) from None
     if output is not None:
         output.write_text(report.to_json(), encoding="utf-8")
     if as_json:

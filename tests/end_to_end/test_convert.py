@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderDC, WanTransformer3DModel
-from fastvid_dit import FSVideoDiT
+from diffusers import AutoencoderDC, PixArtTransformer2DModel, WanTransformer3DModel
+from fastvid_dit import FSVideoDiT, ReducioDiT
 from fastvid_pipelines import cli, exit_codes
 from fastvid_vae import FSAE, ODVAE, REDUCIO_FT4, ReducioVAE
 from fastvid_vae.conversion.odvae_config import official
@@ -141,6 +141,24 @@ def test_wans_own_layout_leads_to_the_same_model(tmp_path: Path) -> None:
     assert same_bits(load_file(tmp_path / "again" / "model.safetensors"), FSVideoDiT.from_pretrained(tmp_path / "ours"))
 
 
+@torch.no_grad()
+def test_pixart_becomes_a_reducio_dit_and_pixart_again(tmp_path: Path) -> None:
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 24, "cross_attention_dim": 48, "num_layers": 2}
+    theirs = randomised(PixArtTransformer2DModel(**sizes, sample_size=8, caption_channels=10))
+    theirs.save_pretrained(tmp_path / "pixart")
+    run(tmp_path / "pixart", tmp_path / "ours", "--from", "pixart-diffusers", "--to", "reducio-dit", *ORIGIN)
+    ours = ReducioDiT.from_pretrained(tmp_path / "ours")
+    assert ours.config.position_span == 4.0  # 8 rows of latents in patches of 2
+    latents, text = torch.randn(2, 4, 8, 8), torch.randn(2, 3, 10)
+    timestep = torch.tensor([900.0, 30.0])
+    expected = theirs(latents, text, timestep, added_cond_kwargs={}, return_dict=False)[0]
+    assert relative(ours(latents[:, :, None], timestep, text)[:, :, 0], expected) < 1e-5
+    run(tmp_path / "ours", tmp_path / "back", "--from", "reducio-dit", "--to", "pixart-diffusers")
+    assert same_bits(load_file(tmp_path / "back" / "diffusion_pytorch_model.safetensors"), theirs)
+    again = PixArtTransformer2DModel.from_pretrained(tmp_path / "back")
+    assert torch.equal(again(latents, text, timestep, added_cond_kwargs={}, return_dict=False)[0], expected)
+
+
 def test_layer_memory_that_has_learned_does_not_become_wan(tmp_path: Path) -> None:
     tiny_wan().save_pretrained(tmp_path / "wan")
     run(tmp_path / "wan", tmp_path / "ours", "--from", "wan-diffusers", "--to", "fsvideo-dit", *ORIGIN)
@@ -198,7 +216,7 @@ def test_dc_aes_own_pickle_leads_to_the_same_model(tmp_path: Path) -> None:
         (
             ("fsae", "fsvideo-dit"),
             "installed: 'dc-ae-diffusers', 'dc-ae-efficientvit', 'od-vae-checkpoint', 'od-vae-diffusers', "
-            "'reducio-ft2', 'reducio-ft4', 'wan-diffusers', 'wan-official'",
+            "'pixart-diffusers', 'pixart-official', 'reducio-ft2', 'reducio-ft4', 'wan-diffusers', 'wan-official'",
         ),
     ],
 )

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastvid_dit.checkpoint import CONFIG_NAME, build_empty, read_config
+from fastvid_dit.checkpoint import build_empty, read_config
 from fastvid_dit.config import FSVIDEO_14B, FSVideoDiTConfig
 from fastvid_dit.conversion import wan_diffusers, wan_official
+from fastvid_dit.conversion.target import read_target
 from fastvid_dit.conversion.wan_config import read_diffusers, read_official, write_diffusers, write_official
 from fastvid_dit.fsvideo_dit import FSVideoDiT
 from fastvid_dit.layer_memory import init_router_as_identity
@@ -74,7 +75,7 @@ class WanLayout:
         Raises:
             ValueError: as `load`; or the target is none, or does not hold the weights.
         """
-        wan, wanted = self.read(config), _target(target)
+        wan, wanted = self.read(config), read_target(target, NAMED, FSVideoDiTConfig, FSVideoDiT.__name__)
         theirs = self.to_diffusers(state_dict)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -120,18 +121,6 @@ def _without_routers(state_dict: Foreign, shapes: Foreign) -> StateDict:
             "and without it this model would be another one"
         )
     return {name: tensor for name, tensor in state_dict.items() if name not in expected}
-
-
-def _target(target: str) -> FSVideoDiTConfig:
-    if target in NAMED:
-        return NAMED[target]
-    path = Path(target)
-    folder = path.parent if path.name == CONFIG_NAME else path
-    if not (folder / CONFIG_NAME).is_file():
-        raise ValueError(
-            f"`target` is {target!r}; expected {', '.join(NAMED)} or a folder with the {CONFIG_NAME} of an FSVideoDiT"
-        )
-    return read_config(folder, FSVideoDiTConfig, FSVideoDiT.__name__)
 
 
 def _unchanged(state_dict: Foreign) -> StateDict:

@@ -40,7 +40,7 @@ def curves(data: Path, work: Path, options: argparse.Namespace) -> dict[str, lis
     """Steps and PSNR, by initialisation."""
     run_script("train_image_autoencoder.py", data, work / "image", options.image_steps, options)
     found = {}
-    for name in INITIALISATIONS:
+    for name in options.initialisations:
         runs = []
         for seed in range(options.runs):
             words = ["--image-vae", str(work / "image" / "image_vae"), "--initialisation", name, "--seed", str(seed)]
@@ -56,17 +56,18 @@ def curves(data: Path, work: Path, options: argparse.Namespace) -> dict[str, lis
 def verdict(found: dict[str, list[tuple[int, float]]], steps: int) -> str:
     """What the numbers say, in a sentence."""
     last = {name: points[-1][1] for name, points in found.items()}
-    holds = all(last[a] > last[b] for a, b in pairwise(PAPER_ORDER))
+    shared = [name for name in PAPER_ORDER if name in last]
+    holds = all(last[a] > last[b] for a, b in pairwise(shared))
     values = ", ".join(f"{name} {last[name]:.2f} dB" for name in sorted(last, key=lambda name: -last[name]))
     return (
-        f"After {steps} steps: {values}. The paper's order, {' > '.join(PAPER_ORDER)}, "
+        f"After {steps} steps: {values}. The paper's order, {' > '.join(shared)}, "
         f"{'holds' if holds else 'does not hold'}."
     )
 
 
 def table_of(found: dict[str, list[tuple[int, float]]], sentence: str) -> str:
     """Markdown."""
-    steps = [step for step, _ in found["tail"]]
+    steps = [step for step, _ in next(iter(found.values()))]
     shown = steps[:: max(1, len(steps) // 6)]
     lines = [f"| PSNR in dB at step | {' | '.join(map(str, shown))} |", "|---" * (len(shown) + 1) + "|"]
     for name, points in found.items():
@@ -83,6 +84,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64, help="of the windows to train on, in pixels")
     parser.add_argument("--batch-size", type=int, default=2, help="clips of a step")
     parser.add_argument("--validate-every", type=int, default=100, help="steps between two points")
+    parser.add_argument(
+        "--initialisations", nargs="+", default=INITIALISATIONS, choices=INITIALISATIONS, help="which to compare"
+    )
     parser.add_argument("--runs", type=int, default=1, help="seeds, from 0 on")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(

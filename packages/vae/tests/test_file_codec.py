@@ -163,10 +163,24 @@ def truncated(path: Path) -> Path:
     return path
 
 
+def cut_between_frames(path: Path) -> Path:
+    """With the index at the front, as files for the web have it, nothing but the length tells."""
+    with file_codec.VideoWriter(path, rate=Fraction(24)) as writer:
+        for picture in moving(30, 48, 64):
+            writer.write(picture)
+    with av.open(str(path)) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[: ends[11]])
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
+    return path
+
+
 BAD = {
     "changes size": (changing_size, "in.ts", "whose frames change their size"),
     "sound alone": (sound_only, "in.m4a", "which has no video stream"),
     "truncated": (truncated, "in.mp4", "which is damaged"),
+    "cut between frames": (cut_between_frames, "in.mp4", "which is damaged: it ends after"),
     "empty": (lambda path: (path.write_bytes(b"") and path) or path, "in.mp4", "which is damaged or no video"),
     "missing": (lambda path: path, "in.mp4", "no such file"),
 }

@@ -117,6 +117,20 @@ def test_each_of_the_two_learns_from_its_own_loss() -> None:
     torch.testing.assert_close({name: found[f"discriminator.{name}"] for name in alone}, alone)
 
 
+def test_the_average_follows_every_step_of_the_autoencoder() -> None:
+    model, batch = contest(), next(synthetic(0))
+    name, weight = next(iter(model.autoencoder.named_parameters()))
+    expected = weight.detach().clone()
+    model.loss(batch, step=0)  # before the first step there is nothing to follow
+    assert torch.equal(model.average.weights()[name], expected)
+    for _ in range(2):
+        with torch.no_grad():
+            weight += 1
+        model.loss(batch, step=1)
+        expected = 0.9 * expected + 0.1 * weight.detach()
+        torch.testing.assert_close(model.average.weights()[name], expected)
+
+
 def test_the_perceptual_distance_counts_with_a_discriminator_and_without() -> None:
     def far(decoded: Tensor, frames: Tensor) -> Tensor:
         assert decoded.shape == frames.shape == (10, 3, 16, 16)

@@ -18,6 +18,7 @@ from fastvid_vae.conversion.inflation import Initialisation, inflate
 from fastvid_vae.training.averaging import WeightAverage
 from fastvid_vae.training.odvae_loss import ODVAELossWeights, VolumeDiscriminator, odvae_loss
 from fastvid_vae.training.patchgan import hinge_discriminator_loss
+from fastvid_vae.training.reducio_loss import Distance
 from fastvid_vae.training.trainer import Trainer, TrainingSettings
 from odvae_clips import NUM_FRAMES, TrainingClips, batches, validation_clips
 from odvae_config import SMALL_ODVAE, TOY_ODVAE
@@ -29,12 +30,15 @@ DISCRIMINATOR_WIDTH = 16
 class Contest(nn.Module):
     """The autoencoder, the average of its weights, and the discriminator if there is one: all that resumes."""
 
-    def __init__(self, autoencoder: ODVAE, decay: float, weights: ODVAELossWeights | None) -> None:
+    def __init__(
+        self, autoencoder: ODVAE, decay: float, weights: ODVAELossWeights | None, perceptual: Distance | None = None
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.average = WeightAverage(autoencoder, decay)
         self.discriminator = None if weights is None else VolumeDiscriminator(DISCRIMINATOR_WIDTH)
         self.weights = weights
+        self.perceptual = perceptual
 
     def loss(self, batch: tuple[Tensor, Tensor], step: int) -> Tensor:
         """The autoencoder's, which does not move the discriminator, plus the discriminator's, which moves it alone."""
@@ -42,10 +46,18 @@ class Contest(nn.Module):
         if step:
             self.average.update(self.autoencoder)  # with what the step before made of it
         if self.discriminator is None or self.weights is None:
-            return odvae_loss(self.autoencoder, frames, noise).total
+            return odvae_loss(self.autoencoder, frames, noise, perceptual=self.perceptual).total
         resting = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         judge = partial(torch.func.functional_call, self.discriminator, resting)
-        terms = odvae_loss(self.autoencoder, frames, noise, step=step, discriminator=judge, weights=self.weights)
+        terms = odvae_loss(
+            self.autoencoder,
+            frames,
+            noise,
+            step=step,
+            perceptual=self.perceptual,
+            discriminator=judge,
+            weights=self.weights,
+        )
         if step < self.weights.adversarial_start:
             return terms.total
         logits = self.discriminator(frames), self.discriminator(terms.decoded.detach())
@@ -86,6 +98,13 @@ def initial(config: ODVAEConfig, image_vae: Path, initialisation: Initialisation
     return model
 
 
+def lpips_distance(device: str) -> Distance:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    network = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net.to(device)
+    return lambda decoded, frames: network(decoded, frames, normalize=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with photos/ and clips/")
@@ -102,6 +121,7 @@ def main() -> None:
     parser.add_argument(
         "--adversarial-start", type=int, help="first step of the discriminator; without it there is none"
     )
+    parser.add_argument("--lpips", action="store_true", help="use torchmetrics' LPIPS, which downloads its weights")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--toy", action="store_true", help="a tiny model: does it run at all?")
     options = parser.parse_args()
@@ -111,7 +131,8 @@ def main() -> None:
     start = options.adversarial_start
     weights = None if start is None else ODVAELossWeights(adversarial_start=start)
     autoencoder = initial(config, options.image_vae, options.initialisation, options.seed)
-    contest = Contest(autoencoder, options.decay, weights).to(options.device)
+    perceptual = lpips_distance(options.device) if options.lpips else None
+    contest = Contest(autoencoder, options.decay, weights, perceptual).to(options.device)
     time, space, _ = config.stride
     cells = (1 + (NUM_FRAMES - 1) // time, options.side // space, options.side // space)
     clips = TrainingClips(

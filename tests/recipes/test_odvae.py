@@ -102,6 +102,48 @@ def test_each_of_the_two_learns_from_its_own_loss() -> None:
     model.zero_grad(set_to_none=True)
     model.loss(batch, step=1).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    terms = train.odvae_loss(
+        model.autoencoder, *batch, step=1, discriminator=model.discriminator, weights=model.weights
+    )
+    terms.total.backward()
+    alone = {name: parameter.grad for name, parameter in model.autoencoder.named_parameters()}
+    torch.testing.assert_close({name: found[f"autoencoder.{name}"] for name in alone}, alone)
+    model.zero_grad(set_to_none=True)
+    logits = model.discriminator(batch[0]), model.discriminator(terms.decoded.detach())
+    train.hinge_discriminator_loss(*logits).backward()
+    alone = {name: parameter.grad for name, parameter in model.discriminator.named_parameters()}
+    torch.testing.assert_close({name: found[f"discriminator.{name}"] for name in alone}, alone)
+
+
+def test_the_average_follows_every_step_of_the_autoencoder() -> None:
+    model, batch = contest(), next(synthetic(0))
+    name, weight = next(iter(model.autoencoder.named_parameters()))
+    expected = weight.detach().clone()
+    model.loss(batch, step=0)  # before the first step there is nothing to follow
+    assert torch.equal(model.average.weights()[name], expected)
+    for _ in range(2):
+        with torch.no_grad():
+            weight += 1
+        model.loss(batch, step=1)
+        expected = 0.9 * expected + 0.1 * weight.detach()
+        torch.testing.assert_close(model.average.weights()[name], expected)
+
+
+def test_the_perceptual_distance_counts_with_a_discriminator_and_without() -> None:
+    def far(decoded: Tensor, frames: Tensor) -> Tensor:
+        assert decoded.shape == frames.shape == (10, 3, 16, 16)
+        return torch.full((10,), 2.0)
+
+    batch = next(synthetic(0))
+    for weights in (None, train.ODVAELossWeights(adversarial_start=1)):
+        losses = []
+        for perceptual in (None, far):
+            torch.manual_seed(0)
+            model = train.Contest(train.ODVAE(odvae_config.TOY_ODVAE), 0.9, weights, perceptual)
+            losses.append(model.loss(batch, step=0).item())
+        assert losses[1] - losses[0] == pytest.approx(2 * 3 * 16 * 16, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`python -m fastvid_vae encode` and `decode`: videos of any length through a file of latents, and what is refused."""
 
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -96,8 +97,6 @@ def test_a_long_video_is_never_in_memory(model: ODVAE, tmp_path: Path, monkeypat
     right = file_codec.video_chunks
 
     def counted(*args: object) -> Iterator[Tensor]:
-        import weakref
-
         for chunk in right(*args):  # type: ignore[arg-type]
             alive[0] += chunk.shape[2]
             weakref.finalize(chunk, lambda n=chunk.shape[2]: alive.__setitem__(0, alive[0] - n))
@@ -111,6 +110,29 @@ def test_a_long_video_is_never_in_memory(model: ODVAE, tmp_path: Path, monkeypat
     monkeypatch.setattr(model, "encode_chunks", lambda chunks: iter([model.encode(torch.cat([*chunks], dim=2))]))
     encode_file(model, source, tmp_path / "latents.safetensors")  # the mutant: all at once
     assert most[0] == 200
+
+
+def test_long_latents_are_never_in_memory(model: ODVAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No piece is read that is longer than a chunk, and none stays once its group is decoded."""
+    alive, most = [0], [0]
+    right = LatentFile.pieces
+
+    def counted(self: LatentFile, length: int) -> Iterator[Tensor]:
+        for piece in right(self, length):
+            alive[0] += piece.shape[2]
+            weakref.finalize(piece, lambda n=piece.shape[2]: alive.__setitem__(0, alive[0] - n))
+            most[0] = max(most[0], alive[0])
+            yield piece
+
+    monkeypatch.setattr(LatentFile, "pieces", counted)
+    with LatentWriter(tmp_path / "x.safetensors") as writer:
+        writer.write(torch.randn(1, 4, 51, 2, 2))
+        writer.finish(VideoFacts(num_frames=201, height=16, width=16, rate=Fraction(24)))
+    decode_file(model, tmp_path / "x.safetensors", tmp_path / "out.mp4")
+    assert most[0] <= 12
+    monkeypatch.setattr(file_codec, "CHUNK_LATENTS", 100)  # the mutant: all at once
+    decode_file(model, tmp_path / "x.safetensors", tmp_path / "out.mp4")
+    assert most[0] == 51
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -163,10 +185,24 @@ def truncated(path: Path) -> Path:
     return path
 
 
+def cut_between_frames(path: Path) -> Path:
+    """With the index at the front, as files for the web have it, nothing but the length tells."""
+    with file_codec.VideoWriter(path, rate=Fraction(24)) as writer:
+        for picture in moving(30, 48, 64):
+            writer.write(picture)
+    with av.open(str(path)) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[: ends[11]])
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
+    return path
+
+
 BAD = {
     "changes size": (changing_size, "in.ts", "whose frames change their size"),
     "sound alone": (sound_only, "in.m4a", "which has no video stream"),
     "truncated": (truncated, "in.mp4", "which is damaged"),
+    "cut between frames": (cut_between_frames, "in.mp4", "which is damaged: it ends after"),
     "empty": (lambda path: (path.write_bytes(b"") and path) or path, "in.mp4", "which is damaged or no video"),
     "missing": (lambda path: path, "in.mp4", "no such file"),
 }

@@ -79,6 +79,8 @@ def decode_file(
 ) -> VideoFacts:
     """Write the video of a file of latents as mp4, with its number of frames, its size and its frame rate.
 
+    An odd height or width has its last row or column twice in the mp4, which a warning says.
+
     Args:
         model: the one that encoded it.
         source: what `encode_file` wrote.

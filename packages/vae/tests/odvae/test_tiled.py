@@ -154,6 +154,10 @@ def test_no_slivers(build: Callable[..., ODVAE], video: Video) -> None:
         with model.tiled(spatial=(None, 32), temporal=5, overlap=0.25, layout=layout):  # type: ignore[arg-type]
             model.decode(video(1, 4, 3, 2, cells))
         assert seen == sizes * 2
+    seen.clear()
+    with model.tiled(spatial=(None, 32), temporal=5, overlap=0.25, layout="overhang"):
+        model.decode(video(1, 4, 2, 2, 4))
+    assert seen == [4]  # but not where the frames are one group as well: then the released code does not tile
 
 
 @torch.no_grad()

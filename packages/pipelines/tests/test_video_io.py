@@ -274,3 +274,16 @@ def test_what_is_no_video_is_refused(tmp_path: Path, kind: str) -> None:
         sound_only(path)
     with pytest.raises(ValueError, match=r"`video` is .*in\.mp4.*(no such file|damaged or no video|no video stream)"):
         read_video(path)
+
+
+def test_an_mp4_cut_between_two_frames_is_refused(tmp_path: Path) -> None:
+    """Its index lies at the front, so that FFmpeg reads a shorter video without a word."""
+    path = tmp_path / "in.mp4"
+    save_video(clip(moving(30)), path)
+    with av.open(str(path)) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[: ends[11]])
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
+    with pytest.raises(ValueError, match=r"in\.mp4', which is damaged: it ends after"):
+        read_video(path)

@@ -195,7 +195,7 @@ def test_nothing_stays_on_the_model(build: Callable[..., ODVAE], video: Video) -
 def test_large_videos_are_taken_apart_by_themselves(
     build: Callable[..., ODVAE], video: Video, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """First in time, then in space, until a piece fits; nothing fits a budget of one byte, and that is said."""
+    """In time, then in space, then into the shortest groups; nothing fits a budget of one byte, and that is said."""
     model, frames, seen = build(), video(1, 3, 41, 24, 24), []
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
     cost = memory.encoder_bytes(model.config, itemsize=4)
@@ -203,7 +203,8 @@ def test_large_videos_are_taken_apart_by_themselves(
     for budget, pieces in (
         (41 * 24 * 24 * cost, [(41, 24, 24)]),
         (33 * 24 * 24 * cost, [(33, 24, 24), (9, 24, 24)]),
-        (9 * 24 * 24 * cost, [(9, 24, 24)] * 5),
+        (17 * 24 * 24 * cost, [(17, 24, 24), (17, 24, 24), (9, 24, 24)]),
+        (9 * 24 * 24 * cost, [*[(17, 16, 16)] * 8, *[(9, 16, 16)] * 4]),  # mutant: groups of 9 frames, whole
         (9 * 16 * 16 * cost, [(9, 16, 16)] * 20),
     ):
         seen.clear()
@@ -213,6 +214,9 @@ def test_large_videos_are_taken_apart_by_themselves(
         assert seen == pieces
         assert latents.shape == (1, 4, 11, 3, 3)
         assert ("exceed the memory budget" in caplog.text) is (len(pieces) > 1)
+    seen.clear()
+    model.encode(frames.repeat(2, 1, 1, 1, 1))  # mutant: the budget is that of one video of the batch
+    assert seen == [(5, 16, 16)] * 40
     monkeypatch.setattr(memory, "BUDGET", 1)
     model.decode(latents)
     assert "even in pieces this needs" in caplog.text

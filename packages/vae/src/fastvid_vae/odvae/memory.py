@@ -10,7 +10,8 @@ from fastvid_vae.tiling import Tiling
 logger = logging.getLogger(__name__)
 
 BUDGET = 8 * 2**30  # bytes of activations; above, `encode` and `decode` work in pieces unless `tiled` says otherwise
-GROUPS = (9, 5, 3, 2)  # latent frames of a group; the paper's has 9, which are 33 frames
+GROUPS = (9, 5)  # latent frames of a group; the paper's has 9, which are 33 frames
+SHORT_GROUPS = (3, 2)  # of 9 and of 5 frames, where not even the smallest tiles fit otherwise
 TILE_PIXELS = (256, 128)
 OVERLAP = 0.125
 
@@ -31,8 +32,9 @@ def decoder_bytes(config: ODVAEConfig, *, itemsize: int) -> int:
 def automatic_tiling(bytes_of_pixel: int, num_frames: int | None, size: tuple[int, int], config: ODVAEConfig) -> Tiling:
     """The largest pieces that fit the budget: the whole video; else groups in time; else tiles in space as well.
 
-    Groups come first: they share a frame that both know, and the paper measures what they cost; tiles in space shift
-    colours against one another. Where nothing fits, the smallest pieces, and a warning that says what they need.
+    Groups come first: they share a frame that both know, and the paper measures what those of 33 frames cost; tiles in
+    space shift colours against one another. Groups shorter than 17 frames come last. Where nothing fits, the smallest
+    pieces, and a warning that says what they need.
 
     Args:
         bytes_of_pixel: from `encoder_bytes` or `decoder_bytes`, for the whole batch.
@@ -52,9 +54,10 @@ def _candidates(config: ODVAEConfig, *, whole: bool) -> Iterator[Tiling]:
     """From the largest pieces to the smallest."""
     if whole:
         yield Tiling(time=None, height=None, width=None, overlap=0.0)
-    for side in (None, *(max(2, pixels // config.stride[1]) for pixels in TILE_PIXELS)):
-        for time in GROUPS:
-            yield Tiling(time=time, height=side, width=side, overlap=OVERLAP if side else 0.0)
+    tiles = [max(2, pixels // config.stride[1]) for pixels in TILE_PIXELS]
+    pieces = [(side, time) for side in (None, *tiles) for time in GROUPS]
+    for side, time in (*pieces, *((tiles[-1], time) for time in SHORT_GROUPS)):
+        yield Tiling(time=time, height=side, width=side, overlap=OVERLAP if side else 0.0)
 
 
 def _pixels(tiling: Tiling, num_frames: int | None, size: tuple[int, int], config: ODVAEConfig) -> int:

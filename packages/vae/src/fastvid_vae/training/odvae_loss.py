@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fastvid_vae.odvae.blocks import CausalConv3d
 from fastvid_vae.odvae.model import ODVAE
 from fastvid_vae.training.adversarial import SLOPE
 from fastvid_vae.training.patchgan import adaptive_weight, hinge_generator_loss, init_patchgan
@@ -128,5 +127,5 @@ def odvae_loss(
 
 def last_kernel(model: ODVAE) -> Tensor:
     """The weight that makes pixels, by which the adversarial loss is balanced."""
-    layer = model.decoder.conv_out
-    return layer.conv.weight if isinstance(layer, CausalConv3d) else layer.get_parameter("weight")
+    name = "conv.weight" if model.config.decoder_conv_out == "causal" else "weight"
+    return model.decoder.conv_out.get_parameter(name)

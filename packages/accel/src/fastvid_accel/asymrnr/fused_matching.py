@@ -68,28 +68,28 @@ def nearest_destinations(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _kernel(  # noqa: PLR0913, PLR0917  # pointers and numbers; a kernel takes no records
-    tokens: Any,
-    stride_b: Any,
-    stride_head: Any,
-    stride_n: Any,
-    stride_e: Any,
-    positions: Any,
-    mean: Any,
-    targets: Any,
-    offset: Any,
-    nearest: Any,
-    similarity: Any,
-    num_heads: Any,
-    num_sources: Any,
-    num_destinations: Any,
+def _kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917  # pointers and numbers, of types Triton infers
+    tokens,
+    stride_b,
+    stride_head,
+    stride_n,
+    stride_e,
+    positions,
+    mean,
+    targets,
+    offset,
+    nearest,
+    similarity,
+    num_heads,
+    num_sources,
+    num_destinations,
     WIDTH: tl.constexpr,
     PADDED_WIDTH: tl.constexpr,
     METRIC: tl.constexpr,
     IS_INTERPRETED: tl.constexpr,
     SOURCES: tl.constexpr,
     DESTINATIONS: tl.constexpr,
-) -> None:
+):
     """A tile of sources of one head, against all destinations of that head."""
     head = tl.program_id(1).to(tl.int64)  # of all heads of all rows of the batch
     s = tl.program_id(0) * SOURCES + tl.arange(0, SOURCES)

@@ -38,14 +38,14 @@ def nearest_destinations(
     """
     b, heads, _, e = tokens.shape
     d, s = len(parts.destinations), len(parts.sources)
-    mean = torch.zeros(b, heads, e, device=tokens.device)
+    mean = torch.zeros(b, heads, e, dtype=torch.float32, device=tokens.device)
     if metric == "euclidean":
         mean = tokens.mean(dim=2, dtype=torch.float32)
     targets = tokens[:, :, parts.destinations] - mean.unsqueeze(2)  # float32, as the mean is
     if metric == "cosine":
         targets = F.normalize(targets, dim=-1)
     targets = targets.to(tokens.dtype).contiguous()
-    offset = torch.zeros(b, heads, d, device=tokens.device)
+    offset = torch.zeros(b, heads, d, dtype=torch.float32, device=tokens.device)
     if metric == "euclidean":
         offset = -0.5 * torch.linalg.vector_norm(targets, dim=-1, dtype=torch.float32).square()
     nearest = torch.empty(b, heads, s, dtype=torch.int32, device=tokens.device)

@@ -12,6 +12,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from fastvid_accel import AsymRnR, AsymRnRConfig
 from fastvid_accel.asymrnr.released import released
 from fastvid_accel.integrations.diffusers import accelerate
+from torch.nn.attention import SDPBackend
 
 Call = dict[str, Any]
 
@@ -22,19 +23,26 @@ class Case:
 
     Attributes:
         build: the transformer, on torch's default device.
+        few, scale: the same with `scale` times fewer blocks, of each kind its share.
         inputs: of one forward pass.
         branches: calls a step; both branches of CogVideoX share one.
         settings: by name, beside running it as it is.
         paper: speed-up of each setting in the paper, on an A100.
         shape: batch, heads, width of a head, grid of the attention.
+        text: tokens in the same attention.
+        attention: of torch, that diffusers' model can use: it gives HunyuanVideo a mask, which flash attention refuses.
     """
 
     build: Callable[[], Any]
+    few: Callable[[], Any]
+    scale: int
     inputs: Callable[[], Call]
     steps: int
     window: int
     settings: dict[str, AsymRnR]
     shape: tuple[int, int, int, tuple[int, int, int]]
+    text: int = 0
+    attention: SDPBackend = SDPBackend.FLASH_ATTENTION
     branches: int = 1
     paper: dict[str, float] = field(default_factory=dict)
 
@@ -84,39 +92,53 @@ def wan(latents: tuple[int, int, int], text: int = 4096) -> Call:
     }
 
 
-def cogvideox_5b() -> Any:
-    return CogVideoXTransformer3DModel(num_attention_heads=48, num_layers=42, use_rotary_positional_embeddings=True)
+def cogvideox_5b(num_layers: int = 42) -> Any:
+    return CogVideoXTransformer3DModel(
+        num_attention_heads=48, num_layers=num_layers, use_rotary_positional_embeddings=True
+    )
 
 
 CASES = {
     "CogVideoX-2B, 49x480x720": Case(
         build=CogVideoXTransformer3DModel,
+        few=lambda: CogVideoXTransformer3DModel(num_layers=2),
+        scale=15,
         inputs=lambda: cogvideox(2, (13, 60, 90), rotary=False),
         steps=50,
         window=5,
         settings=both("cogvideox-2b"),
         shape=(2, 30, 64, (13, 30, 45)),
+        text=226,
         paper={"base": 1.13, "fast": 1.17},
     ),
     "CogVideoX-5B, 49x480x720": Case(
         build=cogvideox_5b,
+        few=lambda: cogvideox_5b(num_layers=2),
+        scale=21,
         inputs=lambda: cogvideox(2, (13, 60, 90), rotary=True),
         steps=50,
         window=5,
         settings=both("cogvideox-5b"),
         shape=(2, 48, 64, (13, 30, 45)),
+        text=226,
         paper={"base": 1.10, "fast": 1.13},
     ),
     "HunyuanVideo, 129x544x960": Case(
         build=HunyuanVideoTransformer3DModel,
+        few=lambda: HunyuanVideoTransformer3DModel(num_layers=1, num_single_layers=2),
+        scale=20,
         inputs=lambda: hunyuan((33, 68, 120)),
         steps=30,
         window=3,
         settings=both("hunyuanvideo"),
         shape=(1, 24, 128, (33, 34, 60)),
+        text=256,
+        attention=SDPBackend.EFFICIENT_ATTENTION,
     ),
     "Wan2.1-14B, 81x720x1280": Case(
         build=WanTransformer3DModel,
+        few=lambda: WanTransformer3DModel(num_layers=2),
+        scale=20,
         inputs=lambda: wan((21, 90, 160)),
         steps=50,
         window=5,
@@ -127,9 +149,26 @@ CASES = {
 }
 
 SMALL = {"num_attention_heads": 2, "attention_head_dim": 16}
+
+
+def small_cogvideox(num_layers: int = 2) -> Any:
+    return CogVideoXTransformer3DModel(**SMALL, time_embed_dim=8, text_embed_dim=16, num_layers=num_layers)
+
+
+def small_hunyuan(num_layers: int = 2) -> Any:
+    layers = {"num_layers": num_layers, "num_single_layers": num_layers, "num_refiner_layers": 1}
+    return HunyuanVideoTransformer3DModel(**SMALL, **layers, text_embed_dim=16, rope_axes_dim=(4, 6, 6))
+
+
+def small_wan(num_layers: int = 2) -> Any:
+    return WanTransformer3DModel(**SMALL, text_dim=16, freq_dim=8, ffn_dim=32, num_layers=num_layers)
+
+
 TOY = {
     "CogVideoX, toy": Case(
-        build=lambda: CogVideoXTransformer3DModel(**SMALL, time_embed_dim=8, text_embed_dim=16, num_layers=2),
+        build=small_cogvideox,
+        few=lambda: small_cogvideox(1),
+        scale=2,
         inputs=lambda: (
             cogvideox(2, (13, 60, 90), rotary=False, text=16) | {"hidden_states": torch.randn(2, 5, 16, 8, 8)}
         ),
@@ -137,19 +176,23 @@ TOY = {
         window=2,
         settings=unscheduled(),
         shape=(2, 2, 16, (5, 4, 4)),
+        text=226,
     ),
     "HunyuanVideo, toy": Case(
-        build=lambda: HunyuanVideoTransformer3DModel(
-            **SMALL, num_layers=1, num_single_layers=1, num_refiner_layers=1, text_embed_dim=16, rope_axes_dim=(4, 6, 6)
-        ),
+        build=small_hunyuan,
+        few=lambda: small_hunyuan(1),
+        scale=2,
         inputs=lambda: hunyuan((5, 8, 8), text=16),
         steps=4,
         window=2,
         settings=unscheduled(),
         shape=(1, 2, 16, (5, 4, 4)),
+        text=256,
     ),
     "Wan, toy": Case(
-        build=lambda: WanTransformer3DModel(**SMALL, text_dim=16, freq_dim=8, ffn_dim=32, num_layers=2),
+        build=small_wan,
+        few=lambda: small_wan(1),
+        scale=2,
         inputs=lambda: wan((5, 8, 8), text=16),
         steps=4,
         window=2,

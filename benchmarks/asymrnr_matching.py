@@ -9,11 +9,12 @@ of sources whose neighbour in bfloat16 is that of float64, on features with a la
 import argparse
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from fastvid_accel.asymrnr.matching import match
+from fastvid_accel.asymrnr.matching import Matcher, match
 from fastvid_accel.asymrnr.partition import Grid, Partition, drawing, partition
 from provenance import provenance
 from report import publish
@@ -35,7 +36,13 @@ SIZES: dict[str, tuple[int, int, int, Grid]] = {
     "Wan-14B 720p, n = 75600": (1, 40, 128, (21, 45, 80)),
 }
 WORKSPACES = (2**26, 2**28)
-CASES = {f"{name}, {workspace >> 20} MiB": (name, workspace) for name in SIZES for workspace in WORKSPACES}
+CASES: dict[str, tuple[str, Matcher, int]] = {
+    f"{name}, {workspace >> 20} MiB": (name, "torch", workspace) for name in SIZES for workspace in WORKSPACES
+}
+FUSED: dict[str, tuple[str, Matcher, int]] = {f"{name}, fused": (name, "fused", 0) for name in SIZES}
+"""On a GPU."""
+
+MATCHERS: tuple[tuple[Matcher, str], ...] = (("torch", ""), ("fused", " fused"))
 
 
 def tokens_of(name: str, setting: Setting) -> tuple[Tensor, Partition]:
@@ -48,15 +55,16 @@ def tokens_of(name: str, setting: Setting) -> tuple[Tensor, Partition]:
 
 
 def measure(case: str, setting: Setting) -> dict[str, Any]:
-    """One matching, after a small one that does not count."""
-    name, workspace = CASES[case]
+    """One matching, after a small one that does not count; on a GPU after another of the same size, which compiles."""
+    name, matcher, workspace = (CASES | FUSED)[case]
     tokens, parts = tokens_of(name, setting)
     small, small_parts = tokens_of(name, replace(setting, toy=True))
-    match(small, small_parts, "euclidean", generator=drawing(0))
+    run = partial(match, metric="euclidean", generator=drawing(0), matcher=matcher, workspace=workspace)
+    run(small, small_parts)
     before = peak_gigabytes(setting.device)
-    seconds = timed(
-        lambda: match(tokens, parts, "euclidean", generator=drawing(0), workspace=workspace), setting.device
-    )
+    if setting.device == "cuda":
+        run(tokens, parts)
+    seconds = timed(lambda: run(tokens, parts), setting.device)
     all_heads = 2 if setting.toy else SIZES[name][1]
     return {
         "seconds": seconds,
@@ -79,9 +87,11 @@ def agreement(setting: Setting) -> dict[str, float]:
     out = {}
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         tokens = (fine + noise).to(dtype) + offset.to(dtype)
-        found = match(tokens[None].to(setting.device), parts_on(parts, setting), "euclidean", generator=drawing(0))
         exact = nearest_exactly(tokens.double(), parts)
-        out[str(dtype).removeprefix("torch.")] = float((found.destination[0, 0].cpu() == exact).double().mean())
+        there, name = tokens[None].to(setting.device), str(dtype).removeprefix("torch.")
+        for matcher, suffix in MATCHERS if setting.device == "cuda" else MATCHERS[:1]:
+            found = match(there, parts_on(parts, setting), "euclidean", generator=drawing(0), matcher=matcher)
+            out[name + suffix] = float((found.destination[0, 0].cpu() == exact).double().mean())
     return out
 
 
@@ -117,14 +127,15 @@ def main() -> None:
     parser.add_argument("--heads", type=int, help="measure with fewer heads, where all take too long")
     parser.add_argument("--toy", action="store_true", help="tiny grids: only to see that it runs")
     parser.add_argument("--output", type=Path, help="JSON to write; the table appears beside it as .md")
-    parser.add_argument("--case", choices=list(CASES), help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=[*CASES, *FUSED], help=argparse.SUPPRESS)
     parser.add_argument("--setting", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
         print(json.dumps(measure(options.case, Setting(**json.loads(options.setting)))))
         return
     setting = Setting(device=options.device, heads=options.heads, toy=options.toy)
-    rows = [{"case": case} | measure_apart(__file__, case, setting) for case in CASES]
+    cases = [*CASES, *FUSED] if setting.device == "cuda" else [*CASES]
+    rows = [{"case": case} | measure_apart(__file__, case, setting) for case in cases]
     same = agreement(setting)
     facts = provenance("asymrnr_matching", ("torch", "fastvid-accel"), options.device) | {"setting": asdict(setting)}
     publish(facts | {"results": rows, "same_neighbour_as_float64": same}, table(rows, same), options.output)

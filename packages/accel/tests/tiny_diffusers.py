@@ -21,7 +21,9 @@ HEADS, HEAD_WIDTH, TEXT = 2, 16, 5
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    """On the default device, the same on all."""
+    values = torch.randn(*shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    return values.to(torch.get_default_device())
 
 
 def cogvideox(rotary: bool = True) -> CogVideoXTransformer3DModel:

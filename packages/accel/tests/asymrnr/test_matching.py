@@ -41,7 +41,7 @@ def test_as_defined(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(workspace=st.integers(1, 200_000))
 def test_chunks_change_nothing(metric: Metric, workspace: int) -> None:
     tokens, parts = tokens_of(), parts_of()

@@ -1,6 +1,8 @@
 """Bipartite soft matching: the nearest destination of every source."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fastvid_accel.asymrnr.config import Metric
-from fastvid_accel.asymrnr.partition import CPU, Partition
+from fastvid_accel.asymrnr.partition import CPU, Partition, sent
 
 WORKSPACE = 2**28
 """Bytes that a matching may take beside its input and its result."""
+
+Matcher = Literal["torch", "fused"]
+"""Products by torch, in chunks; or all in one kernel, written in Triton."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,7 @@ def match(
     *,
     generator: torch.Generator,
     workspace: int = WORKSPACE,
+    matcher: Matcher | None = None,
 ) -> Nearest:
     """Compare every source with every destination, within each row of the batch and each head.
 
@@ -41,7 +47,9 @@ def match(
     Args:
         tokens: any float dtype.
         generator: on the CPU; used by `random` only, which draws one matching for all rows and heads.
-        workspace: bytes; heads and sources are taken in chunks that fit. The result does not depend on it.
+        workspace: bytes; torch takes heads and sources in chunks that fit. The result does not depend on it.
+        matcher: None: `matcher_for` the device. Both find the same, but for neighbours that are equally near as far as
+            rounding can tell.
     Source: AsymRnR, section 3.1, "Bipartite Soft Matching", and section 3.2, "Similarity Metrics". The published code
         computes distances in the dtype of the model, from the origin: where a head has a large common offset, 16 bits
         then confuse a good part of the neighbours.
@@ -52,9 +60,14 @@ def match(
         drawn = torch.randint(d, (s,), generator=generator, dtype=torch.int32, device=CPU)
         order = torch.randperm(s, generator=generator, device=CPU).float()
         return Nearest(
-            destination=drawn.to(tokens.device).expand(b, heads, s),
-            similarity=order.to(tokens.device).expand(b, heads, s),
+            destination=sent(drawn, tokens.device).expand(b, heads, s),
+            similarity=sent(order, tokens.device).expand(b, heads, s),
         )
+    if (matcher or matcher_for(tokens.device)) == "fused":
+        from fastvid_accel.asymrnr.fused_matching import nearest_destinations
+
+        destination, similarity = nearest_destinations(tokens, parts, metric)
+        return Nearest(destination=destination, similarity=similarity)
     rows = tokens.flatten(0, 1)
     nearest = torch.empty(b * heads, s, dtype=torch.int32, device=tokens.device)
     similarity = torch.empty(b * heads, s, dtype=torch.float32, device=tokens.device)
@@ -73,6 +86,16 @@ def match(
             nearest[start : start + group, first:last] = index.to(torch.int32)
             similarity[start : start + group, first:last] = best
     return Nearest(destination=nearest.unflatten(0, (b, heads)), similarity=similarity.unflatten(0, (b, heads)))
+
+
+def matcher_for(device: torch.device) -> Matcher:
+    """`fused` on a GPU for which Triton compiles, which torch brings along on Linux; `torch` anywhere else.
+
+    Not a setting: settings go from machine to machine. What ran stands in the report.
+    """
+    if device.type != "cuda" or find_spec("triton") is None:
+        return "torch"
+    return "fused" if torch.cuda.get_device_capability(device) >= (8, 0) else "torch"
 
 
 def _features(rows: Float[Tensor, "g n e"], metric: Metric) -> Float[Tensor, "g n e"]:

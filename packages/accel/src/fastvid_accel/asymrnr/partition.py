@@ -68,10 +68,15 @@ def partition(
     is_source = torch.ones(prod(grid), dtype=torch.bool, device=CPU)
     is_source[destinations] = False
     sources = is_source.nonzero().squeeze(1)
-    return Partition(destinations=destinations.to(device), sources=sources.to(device))
+    return Partition(destinations=sent(destinations, device), sources=sent(sources, device))
 
 
 def drawing(seed: int, *place: object) -> torch.Generator:
     """A generator on the CPU of its own for each place: the same place draws the same, in any order of calls."""
     digest = hashlib.sha256(repr((seed, *place)).encode()).digest()
     return torch.Generator(CPU).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def sent(indices: Tensor, device: torch.device) -> Tensor:
+    """On a device; a GPU goes on with what it has to do meanwhile, as a copy from ordinary memory would not let it."""
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)

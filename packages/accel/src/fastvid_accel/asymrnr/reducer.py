@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastvid_accel.asymrnr.config import AsymRnRConfig
 from fastvid_accel.asymrnr.cost import Shape
-from fastvid_accel.asymrnr.matching import match
+from fastvid_accel.asymrnr.matching import match, matcher_for
 from fastvid_accel.asymrnr.partition import Grid, drawing, partition
 from fastvid_accel.asymrnr.place import Place, Reduced, Selection
 from fastvid_accel.asymrnr.reduction import Kept, reduce_tokens, select
@@ -241,7 +241,8 @@ class TokenReducer:
         # without the branch: both branches of guidance get the same destinations, or their difference would flicker
         generator = drawing(config.seed, place.block, feature, window, place.grid)
         parts = partition(place.grid, config.stride, config.destination, generator=generator, device=tokens.device)
-        nearest = match(tokens, parts, config.metric, generator=generator)
+        self.tally.matcher = matcher_for(tokens.device)
+        nearest = match(tokens, parts, config.metric, generator=generator, matcher=self.tally.matcher)
         kept = select(nearest, parts, num_kept)
         self.tally.matchings[shape, len(parts.destinations)] += 1
         rows = shape.batch, shape.heads

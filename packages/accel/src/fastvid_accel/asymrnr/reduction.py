@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fastvid_accel.asymrnr.config import Reduction
@@ -43,19 +43,29 @@ def select(nearest: Nearest, parts: Partition, num_tokens_kept: int) -> Kept:
     d = len(parts.destinations)
     kept_sources = num_tokens_kept - d
     assert 0 <= kept_sources <= s
-    order = nearest.similarity.sort(dim=-1, stable=True).indices
-    stay = order[..., :kept_sources]
-    positions = torch.cat((parts.sources[stay], parts.destinations.expand(b, heads, d)), dim=-1)
+    is_kept = _smallest(nearest.similarity, kept_sources)
+    own = is_kept.cumsum(-1) - 1
+    # one row more than there are takes what is dropped, and is cut off: no size depends on what the tokens hold
+    stay = torch.zeros(b, heads, kept_sources + 1, dtype=torch.int64, device=own.device)
+    stay.scatter_(-1, torch.where(is_kept, own, kept_sources), parts.sources.expand(b, heads, s))
+    positions = torch.cat((stay[..., :kept_sources], parts.destinations.expand(b, heads, d)), dim=-1)
+    rows = torch.empty(b, heads, s + d, dtype=torch.int32, device=own.device)
     # each dropped source points at the row of its destination, each kept one at its own
-    of_sources = nearest.destination.long() + kept_sources
-    own = torch.arange(kept_sources, device=stay.device).expand_as(stay)
-    of_sources = of_sources.scatter(-1, stay, own)
-    rows = torch.empty(b, heads, s + d, dtype=torch.int32, device=stay.device)
-    rows[..., parts.sources] = of_sources.to(torch.int32)
+    rows[..., parts.sources] = torch.where(is_kept, own, nearest.destination + kept_sources).to(torch.int32)
     rows[..., parts.destinations] = torch.arange(
-        kept_sources, num_tokens_kept, dtype=torch.int32, device=stay.device
+        kept_sources, num_tokens_kept, dtype=torch.int32, device=own.device
     ).expand(b, heads, d)
     return Kept(positions=positions.to(torch.int32), rows=rows)
+
+
+def _smallest(values: Float[Tensor, "b heads s"], count: int) -> Bool[Tensor, "b heads s"]:
+    """Of each row so many; of equal ones the first. Without sorting, of which the order would be of no use."""
+    if count == 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    bound = values.topk(count, largest=False, sorted=False).values.amax(-1, keepdim=True)
+    is_below, is_equal = values < bound, values == bound
+    left = count - is_below.sum(-1, keepdim=True)
+    return is_below | (is_equal & (is_equal.cumsum(-1) <= left))
 
 
 def reduce_tokens(

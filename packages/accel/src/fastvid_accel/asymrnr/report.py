@@ -10,18 +10,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fastvid_accel.asymrnr.config import Metric
 from fastvid_accel.asymrnr.cost import Shape, attention_flops, linear_flops, matching_flops
+from fastvid_accel.asymrnr.matching import Matcher
 from fastvid_accel.asymrnr.schedule import Plan, Prediction
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What was done: shape, queries and keys by branch, block and step; matchings by their shape; tokens that stayed.
+    """What was done: shape, queries and keys by branch, block and step; matchings by their shape, and what made them;
+    tokens that stayed.
 
     A step that runs again, as after an engine that refused it, counts once.
     """
 
     done: dict[tuple[str, int, int], tuple[Shape, int, int]] = field(default_factory=dict)
     matchings: Counter[tuple[Shape, int]] = field(default_factory=Counter)
+    matcher: Matcher | None = None
     stayed: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -37,6 +40,7 @@ def report(plan: Plan, prediction: Prediction, tally: Tally, metric: Metric) -> 
         predicted_gain: share of the transformer's operations that the plan saves.
         clamped: rates that the cells of the grid do not allow.
         tokens: of the video, of the destinations among them, and the mean share of queries and keys that stayed.
+        matcher: `fused`, `torch`, or None where nothing was compared.
         flops: of attention without reduction, with it, and of matching, by formula; `removed` is what went, matching
             paid for, and `removed_share` its share of the transformer, whose linear layers are estimated.
         counted: the same three by torch's counter, on the shapes that ran.
@@ -58,6 +62,7 @@ def report(plan: Plan, prediction: Prediction, tally: Tally, metric: Metric) -> 
         },
         "attention_calls": calls,
         "matchings": tally.matchings.total(),
+        "matcher": None if metric == "random" else tally.matcher,
         "flops": flops | {"removed": removed, "removed_share": removed / (dense + linear)},
         "counted": _counted(tally, metric),
         "matching_share": matching / max(1, matching + attention),

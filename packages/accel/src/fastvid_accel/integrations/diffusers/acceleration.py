@@ -129,7 +129,9 @@ class _Accelerated:
         self.transformer = transformer
         self.family = family
         self.accelerator = accelerator
-        self.current = Current(len(family.attentions(transformer)))
+        # once: step caches show the model other blocks while it runs
+        self.attentions = family.attentions(transformer)
+        self.current = Current(len(self.attentions))
         self._last: Reducer | None = None
         self._steps: dict[str, int] = {}
         self._on = False
@@ -140,31 +142,29 @@ class _Accelerated:
             raise ValueError("`pipe` is accelerated already; call `disable` of what `accelerate` returned first")
 
     def enable(self) -> int:
-        attentions = self.family.attentions(self.transformer)
-        for block, attention in enumerate(attentions):
+        for block, attention in enumerate(self.attentions):
             attention.processor = self.family.processor(self.current, block, attention.processor)
         HookRegistry.check_if_exists_or_initialize(self.transformer).register_hook(_PlaceHook(self), HOOK)
         self._on = True
         self.check_layers()
-        return len(attentions)
+        return len(self.attentions)
 
     def disable(self) -> None:
         if not self._on:
             return
         self._on = False
         HookRegistry.check_if_exists_or_initialize(self.transformer).remove_hook(HOOK, recurse=False)
-        for attention in self.family.attentions(self.transformer):
+        for attention in self.attentions:
             if isinstance(attention.processor, self.family.processor):
                 attention.processor = attention.processor.replaced
         self.end_video()
 
     def check_layers(self) -> None:
         """Every layer is replaced, or nothing is said to be saved that is not."""
-        attentions = self.family.attentions(self.transformer)
-        ours = sum(isinstance(attention.processor, self.family.processor) for attention in attentions)
-        if ours < len(attentions):
+        lost = sum(not isinstance(attention.processor, self.family.processor) for attention in self.attentions)
+        if lost:
             raise ValueError(
-                f"`pipe` has {len(attentions) - ours} attention layers whose processor was replaced after `accelerate`"
+                f"`pipe` has {lost} attention layers whose processor was replaced after `accelerate`"
                 " (by fusing projections, or another accelerator); call `accelerate` last"
             )
 

@@ -68,7 +68,9 @@ class EvenDropSession:
     def attention(self, q: Tensor, k: Tensor, v: Tensor, site: Any, /) -> Tensor:
         return self.inner.attention(q, k, v, site)
 
-    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Any, /) -> tuple[Tensor, Tensor]:
+    def end_step(
+        self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Any, /, **others: Any
+    ) -> tuple[Tensor, Tensor]:
         if step.index + 1 != self.settings.start_step:
             return latents, positions
         self.num_latents = latents.shape[2]

@@ -178,9 +178,9 @@ class FlowBlock(nn.Module):
         """Pictures and what belongs to them, and the flow so far in pixels; all of full size, as is what comes out."""
         x = _resized(seen, 1 / scale)
         if flow is not None:
-            x = torch.cat((x, _resized(flow, 1 / scale) / scale), 1)
+            x = torch.cat((x, (_resized(flow, 1 / scale) / scale).to(x.dtype)), 1)
         out = _resized(self.lastconv(self.convblock(self.conv0(x))), scale)
-        return out[:, :4] * scale, out[:, 4:5], out[:, 5:]
+        return out[:, :4].float() * scale, out[:, 4:5], out[:, 5:]  # fractions of a pixel, far away as well
 
 
 class ResConv(nn.Module):
@@ -231,12 +231,12 @@ def _resized(x: Tensor, factor: float) -> Tensor:
 
 
 def _warped(pictures: Float[Tensor, "n c H W"], flow: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n c H W"]:
-    """The picture's values at p + flow(p), its border going on outside; in float32, or far places blur."""
+    """The picture's values at p + flow(p), its border going on outside; in float32, as the flow is."""
     height, width = pictures.shape[-2:]
     rows = torch.arange(height, dtype=torch.float32, device=flow.device).view(-1, 1)
     columns = torch.arange(width, dtype=torch.float32, device=flow.device).view(1, -1)
-    x = 2 * (columns + flow[:, 0].float()) / (width - 1) - 1
-    y = 2 * (rows + flow[:, 1].float()) / (height - 1) - 1
+    x = 2 * (columns + flow[:, 0]) / (width - 1) - 1
+    y = 2 * (rows + flow[:, 1]) / (height - 1) - 1
     places = torch.stack((x, y), dim=-1)
     moved = F.grid_sample(pictures.float(), places, mode="bilinear", padding_mode="border", align_corners=True)
     return moved.to(pictures.dtype)

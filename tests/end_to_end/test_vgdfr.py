@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 from fastvid_accel import VGDFR, AsymRnR, VGDFRConfig, compose
+from fastvid_accel.vgdfr.ifnet import IFNet, IFNetConfig
 from fastvid_pipelines import FSVideoPipeline, TensorClip
+from fastvid_pipelines.stages.preview import PreviewCodec
+from fastvid_vae import ODVAE
+
+from ..tiny_models import OD_VAE
 
 PHOTO = Path(__file__).parents[2] / "examples" / "assets" / "meadow.jpg"
 SCRIPT = Path(sys.executable).with_name("fastvid-cli")
@@ -96,3 +101,45 @@ def test_the_sidecar_holds_what_was_merged(tmp_path: Path) -> None:
     assert record["latent_frames"] == [4, 4]
     assert record["report"]["kept_latents"] == [0, 1, 3, 4]
     assert np.all(np.array(record["report"]["similarity"]) > 0.75)
+
+
+def test_settings_with_a_small_preview_and_a_network_for_the_gaps(tmp_path: Path) -> None:
+    """From the command line, as the README has it; of RIFE only the layout, small and with random weights."""
+    IFNet(IFNetConfig(feature_channels=2, widths=(8, 4), scales=(2, 1))).save_pretrained(tmp_path / "rife")
+    settings = {"start_step": 1, "skipped_stages": 1, "refining_steps": 1}
+    facts = {"format": "fastvid-vgdfr/1", "settings": settings, "interpolator": "rife"}
+    (tmp_path / "vgdfr.json").write_text(json.dumps(facts))
+    output = tmp_path / "out.mp4"
+    flags = ["--prompt", "the camera holds still", "--steps", "2", "--accelerate", "asymrnr,vgdfr"]
+    flags += ["--accelerate-settings", f"vgdfr={tmp_path / 'vgdfr.json'}", "--output", str(output)]
+    subprocess.run([str(SCRIPT), "generate", str(PHOTO), *flags], check=True, capture_output=True, timeout=300)
+    record = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
+    merged = record["accelerator"]["report"]["accelerators"][1]
+    assert (merged["refining_steps"], merged["kept_latents"]) == (1, [0, 1, 3, 4])
+    assert record["output"]["frames"] == 17
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_small_preview_finds_the_same_frames_to_merge(pipe: FSVideoPipeline, stages: int) -> None:
+    for prompt in ("the camera holds still", "the camera quickly pans left"):
+        full, small = (
+            run(pipe, prompt, 33, VGDFR(VGDFRConfig(skipped_stages=skipped))).acceleration for skipped in (0, stages)
+        )
+        assert small["kept_latents"] == full["kept_latents"]
+        assert small["similarity"] != full["similarity"]
+
+
+def test_a_refined_preview_is_that_of_more_steps(pipe: FSVideoPipeline) -> None:
+    """Refined in one step from the level of step 1 of 2 on, it is what the second Euler step would have found."""
+    config = VGDFRConfig(start_step=1, refining_steps=1)
+    clip = run(pipe, "the camera slowly pans left", 17, VGDFR(config))
+    assert clip.frames.shape[2] == 17
+    plain = run(pipe, "the camera slowly pans left", 17, VGDFR(VGDFRConfig(start_step=1)))
+    assert clip.acceleration["refining_steps"] == 1
+    assert clip.acceleration["similarity"] != plain.acceleration["similarity"]
+
+
+def test_an_autoencoder_that_cannot_leave_stages_out_says_so() -> None:
+    codec = PreviewCodec(autoencoder=ODVAE(OD_VAE), reference=torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="OD-VAE cannot leave stages out as FSAE does"):
+        VGDFR(VGDFRConfig(skipped_stages=1)).start(num_steps=4, codec=codec)

@@ -6,8 +6,9 @@ that the sampler has made anyway; the paper's (T - k) / T in its equation 2 is r
 the levels of the sampler always are.
 """
 
+import os
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,7 @@ from fastvid_accel.vgdfr.frame_rate import (
 )
 from fastvid_accel.vgdfr.record import MergeRecord
 from fastvid_accel.vgdfr.restore import Interpolator, LinearInterpolator, merge_frames, restore_frames
+from fastvid_accel.vgdfr.settings import read_settings
 from fastvid_accel.vgdfr.similarity import frame_similarity
 
 DEFAULTS = VGDFRConfig()
@@ -41,6 +43,17 @@ class VGDFR:
 
     config: VGDFRConfig = DEFAULTS
     interpolate: Interpolator = FADE
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, model: str | None = None) -> Self:
+        """Read a file of settings, of the form that `fastvid_accel.vgdfr.settings` tells.
+
+        Args:
+            model: the name of the model at hand; these settings are for any.
+        Raises:
+            ValueError: no such file, or not of that form.
+        """
+        return cls(*read_settings(path))
 
     def start(
         self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None

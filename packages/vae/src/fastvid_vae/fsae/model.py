@@ -247,7 +247,7 @@ class FSAE(nn.Module):
         Of the stages between latents and frames, so many, from the latents on, leave height and width as they are;
         time stays. `stride` says what is left. Latents are of the same grid, and a reference must be as small as the
         frames. It shares its weights with this model and follows them; tiles are set for each. Nothing is trained for
-        it: frames are close to the large ones made smaller, latents of frames less so (see the README).
+        it: frames are close to the large ones made smaller, latents of small frames less so.
 
         Args:
             stages: 0 to all of them; each halves the height and width of frames.

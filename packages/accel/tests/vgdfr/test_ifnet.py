@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,13 @@ def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     config.write_text("{")
     with pytest.raises(ValueError, match="is no JSON"):
         IFNet.from_pretrained(tmp_path)
+
+
+def test_without_safetensors_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    for call in (small().save_pretrained, IFNet.from_pretrained):
+        with pytest.raises(ImportError, match=r"pip install 'fastvid-accel\[ifnet\]'"):
+            call(tmp_path)
 
 
 @pytest.mark.parametrize(

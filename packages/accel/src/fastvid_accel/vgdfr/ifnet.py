@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Self
 
 import torch
@@ -76,12 +77,15 @@ class IFNet(nn.Module):
         self.encode = Head(config.feature_channels)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write config.json and model.safetensors into a folder."""
-        from safetensors.torch import save_model
+        """Write config.json and model.safetensors into a folder.
 
+        Raises:
+            ImportError: safetensors is not installed; the extra `ifnet` brings it.
+        """
+        save_file = _safetensors().torch.save_file
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self, str(folder / WEIGHTS_NAME))
+        save_file({name: part.contiguous() for name, part in self.state_dict().items()}, folder / WEIGHTS_NAME)
         text = json.dumps({"_class_name": type(self).__name__, **asdict(self.config)}, indent=2)
         (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -95,17 +99,13 @@ class IFNet(nn.Module):
             ValueError: no such folder, one of another model, or weights that do not fit it.
             ImportError: safetensors is not installed; the extra `ifnet` brings it.
         """
-        try:
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-        except ImportError as error:
-            raise ImportError("safetensors is needed; install it with: pip install 'fastvid-accel[ifnet]'") from error
+        safetensors = _safetensors()
         config = read_config(Path(folder))
         with torch.device("meta"):
             model = cls(config)
         try:
-            model.load_state_dict(load_file(Path(folder) / WEIGHTS_NAME), assign=True)
-        except (SafetensorError, OSError, RuntimeError) as error:
+            model.load_state_dict(safetensors.torch.load_file(Path(folder) / WEIGHTS_NAME), assign=True)
+        except (safetensors.SafetensorError, OSError, RuntimeError) as error:
             raise ValueError(f"{Path(folder) / WEIGHTS_NAME} does not fit {CONFIG_NAME}: {error}") from error
         return model.to(dtype).requires_grad_(False).eval()
 
@@ -216,6 +216,14 @@ def read_config(folder: Path) -> IFNetConfig:
             raise ValueError(f"{file}: `{name}` is {values[name]!r}; expected a list of numbers")
         values[name] = tuple(values[name])
     return IFNetConfig(**values)
+
+
+def _safetensors() -> ModuleType:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError("safetensors is needed; install it with: pip install 'fastvid-accel[ifnet]'") from error
+    return safetensors
 
 
 def _active(x: Tensor) -> Tensor:

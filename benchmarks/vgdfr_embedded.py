@@ -23,8 +23,7 @@ from typing import Any
 
 import torch
 from embedded_videos import make
-from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, NoAcceleration, VGDFRConfig, compose
-from fastvid_accel.interfaces import Session
+from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, VGDFRConfig, compose
 from fastvid_pipelines import FSVideoPipeline, TensorClip
 from provenance import provenance
 from report import publish
@@ -54,21 +53,18 @@ class EvenDrop:
     start_step: int
 
     def start(self, *, num_steps: int, **others: Any) -> "EvenDropSession":
-        return EvenDropSession(self, NoAcceleration().start(num_steps=num_steps))
+        return EvenDropSession(self)
 
 
 @dataclass
 class EvenDropSession:
     settings: EvenDrop
-    inner: Session
+    attention: None = None  # the transformer's own
     kept: list[int] = field(default_factory=list)
     num_latents: int = 0
 
     def begin_step(self, step: Any, /) -> None:
         """Nothing to prepare."""
-
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, site: Any, /) -> Tensor:
-        return self.inner.attention(q, k, v, site)
 
     def end_step(
         self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Any, /, **others: Any

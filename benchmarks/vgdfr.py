@@ -2,7 +2,8 @@
 
 One forward pass at each forced latent length gives c, its time as a share of that at all 25 latents; from it, and from
 the measured cost of the preview, follow the speed-ups for k = 5, 10 and 15 of 50 steps; beside it stands the cost that
-operations set. Which length a video gets depends on trained weights; nothing is said of that here.
+operations set. The same once more with AsymRnR in all steps, which drops 30 % of keys and values. Which length a video
+gets depends on trained weights; nothing is said of that here.
 
     python benchmarks/vgdfr.py --device cuda --output benchmarks/results/vgdfr_h200_202611.json
 """
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from asymrnr_cases import hunyuan
+from asymrnr_cases import Case as ReducingCase
+from asymrnr_cases import hunyuan, over_video, unscheduled
 from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import AutoencoderKLHunyuanVideo
 from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
-from fastvid_accel.integrations.diffusers.codecs import Preview, codec_of
+from fastvid_accel.integrations.diffusers.codecs import codec_of
 from provenance import provenance
 from report import publish
 from timing import timed
 
 STEPS, STARTS = 50, (5, 10, 15)
+DROPPED_KEYS = 0.3
 PAPER = {5: "1.31 to 2.92", 10: "1.27 to 2.33", 15: "1.24 to 1.96"}
 """Speed-ups of the paper's Table 1 on an A100, thresholds 0.9 to 0.5."""
 
@@ -73,9 +76,9 @@ def median_seconds(call: Callable[[], object], device: str, runs: int) -> float:
     return statistics.median(timed(call, device) for _ in range(runs))
 
 
-def cost_by_operations(share: float) -> float:
+def cost_by_operations(share: float, keys: float = 1.0) -> float:
     """Linear layers and attention of HunyuanVideo at 51,000 tokens: 0.264 and 0.736 of the operations."""
-    return 0.264 * share + 0.736 * share**2
+    return 0.264 * share + 0.736 * keys * share**2
 
 
 @torch.inference_mode()
@@ -89,29 +92,51 @@ def measure(case: Case, device: str, dtype: torch.dtype, runs: int) -> dict[str,
                 for length in case.lengths
                 for given in [hunyuan((length, case.rows, case.columns), text=case.text)]
             }
+            reduced = {length: reduced_seconds(case, model, length, device, runs) for length in case.lengths}
             del model
-            previews = {kind: preview_seconds(case, kind, device, runs) for kind in ("full", "truncated")}
+            previews = {
+                kind: preview_seconds(case, skipped, device, runs) for kind, skipped in (("full", 0), ("truncated", 1))
+            }
         finally:
             torch.set_default_dtype(torch.float32)
     whole = case.lengths[0]
     results = []
-    for length in case.lengths:
-        share, cost = length / whole, seconds[length] / seconds[whole]
-        row = {"case": f"{length} latents", "seconds": seconds[length], "cost": cost}
-        row |= {"cost_by_operations": cost_by_operations(share)}
-        for start in STARTS:
-            spent = start + previews["truncated"] / seconds[whole] * (length < whole) + (STEPS - start) * cost
-            row[f"speed_up_from_{start}"] = STEPS / spent
-        results.append(row)
-        print(row, file=sys.stderr)
+    for name, found, keys in (("latents", seconds, 1.0), ("latents, AsymRnR", reduced, 1 - DROPPED_KEYS)):
+        for length in case.lengths:
+            row = {"case": f"{length} {name}", "seconds": found[length], "cost": found[length] / seconds[whole]}
+            row |= {"cost_by_operations": cost_by_operations(length / whole, keys)}
+            preview = previews["truncated"] * (length < whole)
+            for start in STARTS:
+                spent = start * found[whole] + preview + (STEPS - start) * found[length]
+                row[f"speed_up_from_{start}"] = STEPS * seconds[whole] / spent
+            results.append(row)
+            print(row, file=sys.stderr)
     return {"preview_steps": {kind: value / seconds[whole] for kind, value in previews.items()}, "results": results}
 
 
-def preview_seconds(case: Case, kind: Preview, device: str, runs: int) -> float:
+def reduced_seconds(case: Case, model: Any, length: int, device: str, runs: int) -> float:
+    """Of a step with fewer keys and values, the mean over one that matches and those that go by its matching."""
+    setting = unscheduled()["values"]
+    window = setting.config.window
+    reducing = ReducingCase(
+        build=case.transformer,
+        inputs=lambda: hunyuan((length, case.rows, case.columns), text=case.text),
+        steps=window,
+        window=window,
+        settings={},
+        shape=(1, 1, 1, (length, case.rows // 2, case.columns // 2)),
+    )
+    seconds, _ = over_video(reducing, model, setting, lambda call: median_seconds(call, device, runs))
+    return seconds / window
+
+
+def preview_seconds(case: Case, skipped_stages: int, device: str, runs: int) -> float:
     """Of decoding all latents and encoding all frames again, in tiles where they do not fit."""
     vae = case.vae().eval()
     vae.enable_tiling()
-    codec = codec_of(vae, 4, kind)
+    codec = codec_of(vae, 4)
+    if skipped_stages:
+        codec = codec.truncated(skipped_stages)
     latents = torch.randn(1, vae.config.latent_channels, case.lengths[0], case.rows, case.columns)
     return median_seconds(lambda: codec.encode(codec.decode(latents)), device, runs)
 

@@ -23,8 +23,7 @@ from typing import Any
 
 import torch
 from embedded_videos import make
-from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, NoAcceleration, VGDFRConfig, compose
-from fastvid_accel.interfaces import Session
+from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, VGDFRConfig, compose
 from fastvid_pipelines import FSVideoPipeline, TensorClip
 from provenance import provenance
 from report import publish
@@ -38,6 +37,8 @@ from evaluate import masked_psnr
 
 SPEEDS = {"holds still": 0.0, "slowly": 0.5, "plainly": 1.0, "quickly": 1.5}
 THRESHOLDS = (0.9, 0.75, 0.5)
+PREVIEWS = {"a stage less": {"skipped_stages": 1}, "two less": {"skipped_stages": 2}, "refined": {"refining_steps": 2}}
+"""Of the middle threshold: smaller previews, and one that costs two more calls of the transformer."""
 FRAMES_PER_MOTION = 16
 ALL = "all videos"
 NUMBERS = ("latents", "error_to_exact", "error_to_truth")
@@ -52,23 +53,22 @@ class EvenDrop:
     start_step: int
 
     def start(self, *, num_steps: int, **others: Any) -> "EvenDropSession":
-        return EvenDropSession(self, NoAcceleration().start(num_steps=num_steps))
+        return EvenDropSession(self)
 
 
 @dataclass
 class EvenDropSession:
     settings: EvenDrop
-    inner: Session
+    attention: None = None  # the transformer's own
     kept: list[int] = field(default_factory=list)
     num_latents: int = 0
 
     def begin_step(self, step: Any, /) -> None:
         """Nothing to prepare."""
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, site: Any, /) -> Tensor:
-        return self.inner.attention(q, k, v, site)
-
-    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Any, /) -> tuple[Tensor, Tensor]:
+    def end_step(
+        self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Any, /, **others: Any
+    ) -> tuple[Tensor, Tensor]:
         if step.index + 1 != self.settings.start_step:
             return latents, positions
         self.num_latents = latents.shape[2]
@@ -99,16 +99,27 @@ def videos(run: Callable[[Any], TensorClip], start_step: int) -> dict[str, Tenso
     for threshold in THRESHOLDS:
         for positions in ("local", "global"):
             clips[f"VGDFR {threshold}, {positions}"] = run(vgdfr(threshold, positions, start_step))
+    for name, settings in PREVIEWS.items():
+        config = VGDFRConfig(threshold=THRESHOLDS[1], positions="global", start_step=start_step, **settings)
+        clips[f"VGDFR {THRESHOLDS[1]}, global, {name}"] = run(VGDFR(config))
     for left in range(clips["none"].latent_frames[-1] - 1, 1, -1):
         clips[f"even drop, {left}"] = run(EvenDrop(left, start_step))
     both = compose(FEWER_TOKENS, vgdfr(THRESHOLDS[1], "global", start_step))
     return clips | {"AsymRnR": run(FEWER_TOKENS), f"AsymRnR and VGDFR {THRESHOLDS[1]}, global": run(both)}
 
 
-def score(clip: TensorClip, exact: TensorClip, truth: Tensor, mask: Tensor) -> dict[str, float]:
-    """Latents left, and mean squared errors of frames in [-1, 1]."""
+def kept(clip: TensorClip) -> list[int] | None:
+    """Latents that VGDFR left, alone or inside AsymRnR; None where others or nobody chose."""
+    report = clip.acceleration
+    found: list[int] | None = report.get("accelerators", [report])[-1].get("kept_latents")
+    return found
+
+
+def score(clip: TensorClip, exact: TensorClip, truth: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Latents left, how many and which, and mean squared errors of frames in [-1, 1]."""
     return {
         "latents": clip.latent_frames[-1],
+        "kept": kept(clip),
         "error_to_exact": float((clip.frames - exact.frames)[:, :, 1:].square().mean()),
         "error_to_truth": 4 * 10 ** (-masked_psnr(clip.frames[0][:, 1:], truth[:, 1:], mask[1:]) / 10),
     }
@@ -153,7 +164,9 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     }
     whole = means["none", ALL]["latents"]
     lengths = [means["none", ALL]] + [means[f"even drop, {left}", ALL] for left in range(int(whole) - 1, 1, -1)]
-    for case in [case for case, speed in means if speed == ALL and case.startswith("VGDFR") and "global" in case]:
+    for case in [
+        case for case, speed in means if speed == ALL and case.startswith("VGDFR") and case.endswith("global")
+    ]:
         latents = means[case, ALL]["latents"]
         above = max(index for index, row in enumerate(lengths) if row["latents"] >= latents)
         share = lengths[above]["latents"] - latents
@@ -162,6 +175,17 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             key: (1 - share) * lengths[above][key] + share * below[key] for key in NUMBERS
         }
     return [{"case": case, "speed": speed} | row for (case, speed), row in means.items()]
+
+
+def same_schedule(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Of the videos, the share whose latents are the same with another preview."""
+    chosen = {(row["case"], row["speed"], row["photo"]): row["kept"] for row in rows}
+    full = f"VGDFR {THRESHOLDS[1]}, global"
+    shares: dict[str, list[bool]] = defaultdict(list)
+    for (case, speed, photo), latents in chosen.items():
+        if case.startswith(full + ", "):
+            shares[case.removeprefix(full + ", ")].append(latents == chosen[full, speed, photo])
+    return {name: statistics.mean(equal) for name, equal in shares.items()}
 
 
 def table(facts: dict[str, Any]) -> str:
@@ -179,6 +203,8 @@ def table(facts: dict[str, Any]) -> str:
     for case in dict.fromkeys(row["case"] for row in facts["results"]):
         cells = [cell(rows.get((case, speed))) for speed in [*SPEEDS, ALL]]
         lines.append(f"| {case} | " + " | ".join(cells) + " |")
+    same = ", ".join(f"{share:.0%} ({name})" for name, share in facts["same_schedule"].items())
+    lines += ["", f"Videos whose latents are chosen as with the full preview: {same}."]
     return "\n".join(lines) + "\n"
 
 
@@ -212,6 +238,7 @@ def main() -> None:
         "weights": "embedded",
         "setting": setting,
         "results": summary(videos_made),
+        "same_schedule": same_schedule(videos_made),
         "videos": videos_made,
     }
     publish(facts, table(facts), options.output)

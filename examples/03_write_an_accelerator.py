@@ -8,7 +8,7 @@ import argparse
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastvid_accel.interfaces import AttentionSite, Step, VideoCodec
+from fastvid_accel.interfaces import AttentionSite, Estimate, Step, VideoCodec
 from fastvid_pipelines import FSVideoPipeline
 from torch import Tensor
 
@@ -25,7 +25,9 @@ class Session:
     def attention(self, q: Tensor, k: Tensor, v: Tensor, site: AttentionSite) -> Tensor:
         return F.scaled_dot_product_attention(q, k[:, :, :: self.stride], v[:, :, :: self.stride])
 
-    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def end_step(
+        self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Step, *, estimate: Estimate
+    ) -> tuple[Tensor, Tensor]:
         return latents, positions
 
     def finish(self, frames: Tensor) -> Tensor:

@@ -71,6 +71,9 @@ def test_benchmark_at_toy_size(name: str, tmp_path: Path) -> None:
         assert output.with_suffix(".svg").read_text().count("<polyline") == 4
     elif name == "vgdfr":
         assert all(row["speed_up_from_5"] > 0 for row in report["results"])
+        whole, *_, last = report["results"]
+        assert (whole["case"], last["case"]) == ("5 latents", "3 latents, AsymRnR")
+        assert (whole["cost"], whole["cost_by_operations"], whole["speed_up_from_5"]) == (1, 1, 1)
     elif name == "reducio_fusion":
         assert [row["case"] for row in report["results"]] == ["none", "linear", "add", "attention"]
         assert "the paper's order" in output.with_suffix(".md").read_text()

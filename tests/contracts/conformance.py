@@ -17,7 +17,10 @@ import fastvid_vae.conversion.dc_ae_layouts as dc_ae
 import fastvid_vae.conversion.odvae_layout as od_vae
 import fastvid_vae.cost
 import torch
+from fastvid_accel.conversion.rife import RIFE
 from fastvid_accel.no_acceleration import full_attention
+from fastvid_accel.vgdfr.ifnet import RIFE_4_25, IFNet
+from fastvid_accel.vgdfr.restore import Interpolator
 from fastvid_pipelines.stages.preview import PreviewCodec
 
 # accel, for whoever runs the denoising loop
@@ -27,6 +30,7 @@ merging: accel.Accelerator = fastvid_accel.VGDFR()
 reducing: accel.Session = fastvid_accel.AsymRnR().start(num_steps=4)
 composed: accel.Accelerator = fastvid_accel.compose(fastvid_accel.NoAcceleration())
 
+interpolator: Interpolator = IFNet(RIFE_4_25)
 reduced: dit.AttentionOp = fastvid_accel.AsymRnR().start(num_steps=4).attention
 
 # attention, from accel to dit; where it happens, from dit to accel
@@ -56,6 +60,7 @@ wan_diffusers: converting.Layout = wan.WAN_DIFFUSERS
 wan_official: converting.Layout = wan.WAN_OFFICIAL
 dc_ae_diffusers: converting.Layout = dc_ae.DC_AE_DIFFUSERS
 dc_ae_efficientvit: converting.Layout = dc_ae.DC_AE_EFFICIENTVIT
+flownet: converting.Layout = RIFE
 od_vae_checkpoint: converting.Layout = od_vae.ODVAE_CHECKPOINT
 
 # the steps of pipelines and their look at a video, as accel reads them

@@ -69,3 +69,19 @@ def test_a_reference_without_use_is_refused(name: str) -> None:
         return
     with pytest.raises(ValueError, match="`reference` has no effect"):
         model.decode(latents, reference=frames[:, :, 0])
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_stages_are_left_out_or_refused(name: str) -> None:
+    model = tiny_autoencoder(name)
+    if name in ("ODVAE", "ReducioVAE"):
+        with pytest.raises(ValueError, match="cannot leave stages out as FSAE does"):
+            model.truncated(stages=1)
+        return
+    small = model.truncated(stages=1)
+    assert small.stride == (model.stride[0], *(side // 2 for side in model.stride[1:]))
+    frames = draw_frames(5, 24, 20)
+    latents = small.encode(frames)
+    assert latents.shape == model.encode(draw_frames(5, 48, 40)).shape
+    reference = frames[:, :, 0] if small.takes_reference else None
+    assert small.decode(latents, reference=reference, size=(24, 20)).shape == frames.shape

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderDC, PixArtTransformer2DModel, WanTransformer3DModel
+from fastvid_accel.vgdfr.ifnet import RIFE_4_25, IFNet
 from fastvid_dit import FSVideoDiT, ReducioDiT
 from fastvid_pipelines import cli, exit_codes
 from fastvid_vae import FSAE, ODVAE, REDUCIO_FT4, ReducioVAE
@@ -275,4 +276,27 @@ def test_every_form_of_a_released_od_vae_becomes_ours_and_itself_again(tmp_path:
     (tmp_path / "vae" / "config.json").unlink()
     message = refused(tmp_path / "vae", tmp_path / "no", "--from", layout, "--to", "od-vae", *ORIGIN)
     assert "put the config.json of the release beside its weights" in message
+    assert not (tmp_path / "no").exists()
+
+
+@torch.no_grad()
+def test_a_flownet_becomes_an_ifnet_and_a_flownet_again(tmp_path: Path) -> None:
+    """Of the published file, only how it is laid out; the weights are random."""
+    torch.manual_seed(0)
+    model = IFNet(RIFE_4_25)
+    training = {"module.teacher.conv0.0.0.weight": torch.zeros(1)}
+    torch.save({f"module.{k}": v for k, v in model.state_dict().items()} | training, tmp_path / "flownet.pkl")
+    report = run(tmp_path / "flownet.pkl", tmp_path / "ours", "--from", "rife", "--to", "ifnet", *ORIGIN)
+    assert set(report["files"]) == {"flownet.pkl"}
+    ours = IFNet.from_pretrained(tmp_path / "ours")
+    assert ours.config == RIFE_4_25
+    assert same_bits(dict(ours.state_dict()), model)
+    run(tmp_path / "ours", tmp_path / "back", "--from", "ifnet", "--to", "rife")
+    back = load_file(tmp_path / "back" / "flownet.safetensors")
+    assert same_bits({name.removeprefix("module."): tensor for name, tensor in back.items()}, model)
+    assert all(name.startswith("module.") for name in back)
+    assert not (tmp_path / "back" / "config.json").exists()
+    torch.save({"module.block0.conv0.0.0.weight": torch.zeros(1)}, tmp_path / "flownet.pkl")
+    message = refused(tmp_path / "flownet.pkl", tmp_path / "no", "--from", "rife", "--to", "ifnet", *ORIGIN)
+    assert "no release of RIFE that is known here" in message
     assert not (tmp_path / "no").exists()

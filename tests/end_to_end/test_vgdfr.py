@@ -3,13 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fastvid_accel import VGDFR, AsymRnR, VGDFRConfig, compose
+from fastvid_accel.vgdfr.ifnet import IFNet, IFNetConfig
 from fastvid_pipelines import FSVideoPipeline, TensorClip
+from fastvid_pipelines.stages.preview import PreviewCodec
+from fastvid_vae import ODVAE
+from PIL import Image
+
+from ..tiny_models import OD_VAE
 
 PHOTO = Path(__file__).parents[2] / "examples" / "assets" / "meadow.jpg"
 SCRIPT = Path(sys.executable).with_name("fastvid-cli")
@@ -96,3 +103,60 @@ def test_the_sidecar_holds_what_was_merged(tmp_path: Path) -> None:
     assert record["latent_frames"] == [4, 4]
     assert record["report"]["kept_latents"] == [0, 1, 3, 4]
     assert np.all(np.array(record["report"]["similarity"]) > 0.75)
+
+
+def test_settings_with_a_small_preview_and_a_network_for_the_gaps(tmp_path: Path) -> None:
+    """From the command line, as the README has it; of RIFE only the layout, small and with random weights."""
+    IFNet(IFNetConfig(feature_channels=2, widths=(8, 4), scales=(2, 1))).save_pretrained(tmp_path / "rife")
+    settings = {"start_step": 1, "skipped_stages": 1, "refining_steps": 1}
+    facts = {"format": "fastvid-vgdfr/1", "settings": settings, "interpolator": "rife"}
+    (tmp_path / "vgdfr.json").write_text(json.dumps(facts))
+    output = tmp_path / "out.mp4"
+    flags = ["--prompt", "the camera holds still", "--steps", "2", "--accelerate", "asymrnr,vgdfr"]
+    flags += ["--accelerate-settings", f"vgdfr={tmp_path / 'vgdfr.json'}", "--output", str(output)]
+    subprocess.run([str(SCRIPT), "generate", str(PHOTO), *flags], check=True, capture_output=True, timeout=300)
+    record = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
+    merged = record["accelerator"]["report"]["accelerators"][1]
+    assert (merged["refining_steps"], merged["kept_latents"]) == (1, [0, 1, 3, 4])
+    assert record["request"]["num_frames"] == 17
+
+
+def test_a_small_preview_finds_the_same_frames_to_merge(pipe: FSVideoPipeline) -> None:
+    full, small = (
+        run(pipe, "the camera slowly pans left", 17, VGDFR(VGDFRConfig(start_step=1, skipped_stages=stages)))
+        for stages in (0, 1)
+    )
+    assert small.acceleration["kept_latents"] == full.acceleration["kept_latents"]
+    assert small.acceleration["similarity"] != full.acceleration["similarity"]
+    assert small.frames.shape == full.frames.shape
+
+
+def test_a_refined_preview_is_another_one(pipe: FSVideoPipeline) -> None:
+    config = VGDFRConfig(start_step=1, refining_steps=1)
+    refined, plain = (
+        run(pipe, "the camera slowly pans left", 17, VGDFR(replace(config, refining_steps=count))) for count in (1, 0)
+    )
+    assert refined.frames.shape[2] == 17
+    assert refined.acceleration["refining_steps"] == 1
+    assert refined.acceleration["similarity"] != plain.acceleration["similarity"]
+
+
+@torch.inference_mode()
+def test_a_small_preview_shows_what_the_whole_one_shows(pipe: FSVideoPipeline) -> None:
+    """On a pan over the photo; numbers of the README of fastvid-vae."""
+    with Image.open(PHOTO) as photo:
+        pixels = torch.from_numpy(np.array(photo.convert("RGB").resize((192, 192)))) / 127.5 - 1
+    frames = torch.stack([pixels[32:160, 2 * t : 2 * t + 128] for t in range(17)]).permute(3, 0, 1, 2)[None]
+    latents = pipe.autoencoder.encode(frames)
+    whole = PreviewCodec(autoencoder=pipe.autoencoder, reference=frames[:, :, 0])
+    decoded = whole.decode(latents)
+    for stages, least in ((1, 30), (2, 24)):
+        small = whole.truncated(stages).decode(latents)
+        expected = torch.nn.functional.avg_pool3d(decoded, (1, 2**stages, 2**stages))
+        assert 10 * torch.log10(4 / (small - expected).square().mean()) > least
+
+
+def test_an_autoencoder_that_cannot_leave_stages_out_says_so() -> None:
+    codec = PreviewCodec(autoencoder=ODVAE(OD_VAE), reference=torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="OD-VAE cannot leave stages out as FSAE does"):
+        VGDFR(VGDFRConfig(skipped_stages=1)).start(num_steps=4, codec=codec)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
-from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step, VideoCodec
+from fastvid_accel.interfaces import AttentionOp, AttentionSite, Estimate, Step, VideoCodec
 from fastvid_accel.no_acceleration import full_attention
 from torch import Tensor
 
@@ -75,7 +75,16 @@ class RecorderSession:
         self.log.append(f"{self.name}.attention {site.block}")
         return self.inner(q, k, v, site)
 
-    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Step, /) -> tuple[Tensor, Tensor]:
+    def end_step(
+        self,
+        latents: Tensor,
+        denoised: Tensor,
+        positions: Tensor,
+        step: Step,
+        /,
+        *,
+        estimate: Estimate | None = None,
+    ) -> tuple[Tensor, Tensor]:
         self.log.append(f"{self.name}.end_step {step.index}")
         return latents, positions
 
@@ -107,7 +116,16 @@ class HalvesFramesSession:
     def attention(self, q: Tensor, k: Tensor, v: Tensor, site: AttentionSite, /) -> Tensor:
         return self.inner(q, k, v, site)
 
-    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Step, /) -> tuple[Tensor, Tensor]:
+    def end_step(
+        self,
+        latents: Tensor,
+        denoised: Tensor,
+        positions: Tensor,
+        step: Step,
+        /,
+        *,
+        estimate: Estimate | None = None,
+    ) -> tuple[Tensor, Tensor]:
         if step.index > 0:
             return latents, positions
         self.num_frames = latents.shape[2]

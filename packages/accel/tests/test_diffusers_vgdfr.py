@@ -12,10 +12,12 @@ from diffusers import (
 )
 from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, VGDFRConfig
 from fastvid_accel.integrations.diffusers import VGDFRPipeline, accelerate
-from fastvid_accel.integrations.diffusers.codecs import codec_of
+from fastvid_accel.integrations.diffusers.codecs import DiffusersCodec, codec_of
 from fastvid_accel.integrations.diffusers.samplers import sampler_of
+from fastvid_accel.integrations.diffusers.truncation import stages_less
 from fastvid_accel.vgdfr import accelerator
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from .tiny_pipelines import PIPELINES, build
 
@@ -188,27 +190,65 @@ def test_codecs_are_their_own_inverse_as_far_as_the_model_is(name: str) -> None:
     assert codec.decode(latents).shape == frames.shape
 
 
-@pytest.mark.parametrize("name", ["hunyuan", "wan-euler"])
+@pytest.mark.parametrize("name", ["cogvideox-rope", "hunyuan", "wan-euler"])
+@pytest.mark.parametrize("stages", [1, 2])
 @pytest.mark.parametrize("tiled", [False, True])
-def test_a_stage_less_halves_the_frames_and_keeps_the_grid_of_latents(name: str, tiled: bool) -> None:
+def test_stages_less_halve_the_frames_and_keep_the_grid_of_latents(name: str, stages: int, tiled: bool) -> None:
     pipe, _ = build(name)
     frames = torch.rand(1, 3, 9, 64, 96, generator=seeded()) * 2 - 1
     before = pipe.vae.encode(frames).latent_dist.mode()
     if tiled:
         pipe.vae.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=32)
         pipe.vae.tile_sample_stride_height = pipe.vae.tile_sample_stride_width = 24
-    codec = codec_of(pipe.vae, 4, "truncated")
+        if name.startswith("cogvideox"):  # a quarter of a tile's latents, so that it is one
+            pipe.vae.tile_overlap_factor_height = pipe.vae.tile_overlap_factor_width = 0.25
+    codec = codec_of(pipe.vae, 4).truncated(stages)
     small = codec.decode(before)
-    assert small.shape == (1, 3, 9, 32, 48)
+    assert small.shape == (1, 3, 9, 64 >> stages, 96 >> stages)
     assert codec.encode(small).shape == before.shape
     pipe.vae.disable_tiling()
     assert torch.equal(pipe.vae.encode(frames).latent_dist.mode(), before)  # nothing is left behind
 
 
+@pytest.mark.parametrize("num_frames", [1, 5, 9])
+def test_cogvideox_less_a_stage_does_in_time_what_it_did(num_frames: int) -> None:
+    """Pictures of one colour have no space to look at, but at their borders."""
+    pipe, _ = build("cogvideox-rope")
+    up = pipe.vae.decoder.up_blocks[0].upsamplers[0]
+    down = pipe.vae.encoder.down_blocks[-2].downsamplers[0]
+    assert up.compress_time
+    one = torch.randn(1, 8, num_frames, 1, 1, generator=seeded()).expand(-1, -1, -1, 8, 8)
+    noise = torch.randn(1, 8, num_frames, 8, 8, generator=seeded())
+    full, half = up(one), down(noise)
+    with stages_less(pipe.vae, 1):
+        less, same = up(one), down(noise)
+    torch.testing.assert_close(less[..., 4, 4], full[..., 8, 8])
+    assert same.shape == noise.shape
+    # A stride of 2 sees rows 0 to 2 first, as the middle of row 1 does.
+    torch.testing.assert_close(same[..., 1::2, 1::2][..., :3, :3], half[..., :3, :3])
+    assert torch.equal(up(one), full)
+    assert "forward" not in vars(up)
+
+
+@pytest.mark.parametrize("name", ["cogvideox-rope", "hunyuan", "wan-euler"])
+def test_a_stage_less_costs_a_third(name: str) -> None:
+    pipe, _ = build(name)
+    codec = codec_of(pipe.vae, 4)
+    latents = torch.randn(1, 4, 3, 8, 8, generator=seeded())
+
+    def operations(codec: DiffusersCodec) -> int:
+        with FlopCounterMode(display=False) as counter:
+            codec.encode(codec.decode(latents))
+        return counter.get_total_flops()
+
+    assert 3 < operations(codec) / operations(codec.truncated(1)) < 4
+
+
 def test_a_truncated_preview_makes_a_video() -> None:
     pipe, call = build("hunyuan")
     call |= {"num_frames": 17, "height": 96, "width": 96, "num_inference_steps": 2, "output_type": "pt"}
-    ours = VGDFRPipeline(pipe, VGDFR(VGDFRConfig(threshold=-1.0)), preview="truncated")(**call, generator=seeded())
+    config = VGDFRConfig(threshold=-1.0, skipped_stages=1)
+    ours = VGDFRPipeline(pipe, VGDFR(config))(**call, generator=seeded())
     assert ours.frames.shape == (1, 17, 3, 96, 96)
     assert ours.record is not None
     assert ours.record.rate.kept_latents == (0, 1, 3, 4)
@@ -232,11 +272,13 @@ def test_what_cannot_work_is_refused_by_name() -> None:
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
     with pytest.raises(ValueError, match=r"FlowMatchEulerDiscreteScheduler.*not stochastic"):
         VGDFRPipeline(pipe)
-    with pytest.raises(ValueError, match=r"`preview` is 'small'"):
-        VGDFRPipeline(build("wan-euler")[0], preview="small")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`skipped_stages` is 4; AutoencoderKLWan has 3"):
+        VGDFRPipeline(build("wan-euler")[0], VGDFR(VGDFRConfig(skipped_stages=4)))
+    with pytest.raises(ValueError, match=r"`skipped_stages` is 1 and the autoencoder is AutoencoderKLLTXVideo"):
+        VGDFRPipeline(build("ltx")[0], VGDFR(VGDFRConfig(skipped_stages=1)))
+    with pytest.raises(ValueError, match=r"`refining_steps` is 2; the pipeline's own loop"):
+        VGDFRPipeline(build("wan-euler")[0], VGDFR(VGDFRConfig(refining_steps=2)))
     cog, call = build("cogvideox-rope")
-    with pytest.raises(ValueError, match=r"`preview` is 'truncated' and the autoencoder is AutoencoderKLCogVideoX"):
-        VGDFRPipeline(cog, preview="truncated")
     with pytest.raises(ValueError, match=r"`positions` is 'global'; transformers of CogVideoXPipeline"):
         VGDFRPipeline(cog, VGDFR(VGDFRConfig(positions="global")))
     with pytest.raises(ValueError, match=r"`eta` is 0.5"):

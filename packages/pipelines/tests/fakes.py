@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -35,7 +36,7 @@ class FakeAutoencoder(nn.Module):
         if frames.ndim != 5 or frames.shape[1] != 3 or 0 in frames.shape:
             raise ValueError(f"`frames` has shape {tuple(frames.shape)}; expected `b 3 T H W`")
         _, _, t, h, w = frames.shape
-        frames = F.pad(frames, (0, -w % 8, 0, -h % 8, 0, (1 - t) % 4), mode="replicate")
+        frames = F.pad(frames, (0, -w % self.stride[2], 0, -h % self.stride[1], 0, (1 - t) % 4), mode="replicate")
         padded = torch.cat((frames[:, :, :1].expand(-1, -1, 3, -1, -1), frames), dim=2)
         small = F.avg_pool3d(padded.float(), self.stride).to(frames.dtype)
         return torch.einsum("kc,bcthw->bkthw", self.mix, small)
@@ -49,10 +50,16 @@ class FakeAutoencoder(nn.Module):
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         small = torch.einsum("kc,bkthw->bcthw", self.mix, latents).tanh()
-        frames = small.repeat_interleave(4, 2)[:, :, 3:].repeat_interleave(8, 3).repeat_interleave(8, 4)
+        frames = small.repeat_interleave(4, 2)[:, :, 3:].repeat_interleave(self.stride[1], 3)
+        frames = frames.repeat_interleave(self.stride[2], 4)
         height, width = size or frames.shape[-2:]
         frames = frames[:, :, :num_frames, :height, :width]
         return frames if reference is None else 0.5 * (frames + reference.unsqueeze(2))
+
+    def truncated(self, *, stages: int) -> "FakeAutoencoder":
+        small = copy(self)
+        small.stride = (4, 8 >> stages, 8 >> stages)
+        return small
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         folder = Path(directory)
@@ -215,7 +222,9 @@ class FakeSession:
         self.log.append("attention")
         return self.inner(q, k, v, site)
 
-    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: object) -> tuple[Tensor, Tensor]:
+    def end_step(
+        self, latents: Tensor, denoised: Tensor, positions: Tensor, step: object, *, estimate: object
+    ) -> tuple[Tensor, Tensor]:
         self.log.append("end")
         return latents[:, :, : self.keep], positions[:, : self.keep]
 

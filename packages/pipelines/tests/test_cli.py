@@ -63,7 +63,7 @@ def test_the_sidecar_holds_what_is_needed_to_repeat_the_run(generate: Run, tmp_p
     assert list(sidecar["seconds"]) == stages
     assert sidecar["seconds"]["total"] >= sum(sidecar["seconds"][stage] for stage in stages[:-1])
     assert sidecar["peak_memory_bytes"]["host"] > 10**7
-    assert sidecar["accelerator"] == {"name": None, "settings": None, "latent_frames": [2, 2], "report": {}}
+    assert sidecar["accelerator"] == {"name": None, "settings": [], "latent_frames": [2, 2], "report": {}}
     assert sidecar["environment"]["torch"] == torch.__version__
 
 

@@ -59,8 +59,9 @@ def test_settings_of_an_accelerator_are_read_for_the_model_at_hand(
     monkeypatch.setattr(cli.discovery, "find", lambda group, name: load)
     sidecar = json.loads(generate("--accelerate", "fake", "--accelerate-settings", "mine.json", "--json").out)
     assert asked == [(Path("mine.json"), sidecar["model"]["fingerprint"])]
-    assert sidecar["accelerator"]["settings"] == "mine.json"
-    assert "--accelerate fake --accelerate-settings mine.json" in sidecar["command"]
+    assert sidecar["accelerator"]["settings"] == ["mine.json"]
+    assert "--accelerate fake" in sidecar["command"]
+    assert "--accelerate-settings mine.json" in sidecar["command"]
 
 
 def test_settings_go_to_the_one_of_several_accelerators_that_reads_them(
@@ -68,16 +69,32 @@ def test_settings_go_to_the_one_of_several_accelerators_that_reads_them(
 ) -> None:
     readers = {"one": object()}
     asked: list[tuple[str, str]] = []
+    read: list[object] = []
+
+    def build(*files: object, **_: object) -> FakeAccelerator:
+        read.extend(file for file in files if isinstance(file, Path))
+        return FakeAccelerator()
 
     def find(group: str, name: str) -> Callable[..., FakeAccelerator]:
         asked.append((group, name))
-        return lambda *_, **__: FakeAccelerator()
+        return build
 
     monkeypatch.setattr(cli.discovery, "find", find)
     monkeypatch.setattr(cli.discovery, "installed", lambda group: readers)
     flags = ("--accelerate", "two,one", "--accelerate-settings", "mine.json")
     assert generate(*flags).code == 0
     assert asked[:2] == [("fastvid.accelerator", "two"), ("fastvid.accelerator_settings", "one")]
+    readers["two"] = object()
+    outcome = generate(*flags)
+    assert outcome.code == 2
+    assert "'two' and 'one' reads such: say which with NAME=FILE" in outcome.err
+    asked.clear()
+    named = ("--accelerate-settings", "one=a=b.json", "--accelerate-settings", "two=c.json")
+    assert generate("--accelerate", "two,one", *named).code == 0
+    assert asked[:2] == [("fastvid.accelerator_settings", "two"), ("fastvid.accelerator_settings", "one")]
+    assert read == [Path("mine.json"), Path("c.json"), Path("a=b.json")]
+    outcome = generate("--accelerate", "two,one", *named, "--accelerate-settings", "one=d.json")
+    assert "`--accelerate-settings` 'one=d.json' is the second file for 'one'" in outcome.err
     readers.clear()
     outcome = generate(*flags)
     assert outcome.code == 2

@@ -7,7 +7,7 @@ from typing import Any, final
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_accel.interfaces import Accelerator, AttentionOp, Session, Step, VideoCodec
+from fastvid_accel.interfaces import Accelerator, AttentionOp, Estimate, Session, Step, VideoCodec
 
 
 def compose(*accelerators: Accelerator) -> "Composition":
@@ -65,6 +65,8 @@ class CompositionSession:
         positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
+        *,
+        estimate: Estimate | None = None,
     ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 t2 h w"] | Float[Tensor, "blocks 3 t2 h w"]]:
         """Pass latents and positions through each, in order.
 
@@ -79,7 +81,7 @@ class CompositionSession:
                     f" {tuple(denoised.shape)} into {tuple(latents.shape)} at step {step.index}, and those after it"
                     " know only the old estimate of the clean latents; put the one that changes the frames last"
                 )
-            latents, positions = session.end_step(latents, denoised, positions, step)
+            latents, positions = session.end_step(latents, denoised, positions, step, estimate=estimate)
         return latents, positions
 
     def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]:

@@ -1,10 +1,13 @@
 """What this package reads from others, and what it promises them. Nobody has to inherit any of it."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self
 
 from jaxtyping import Float
 from torch import Tensor
+
+Estimate = Callable[[Float[Tensor, "b c t h w"], float], Float[Tensor, "b c t h w"]]
+"""The clean latents that lie behind noisy ones at a noise level, as the transformer sees it: one more call of it."""
 
 
 class AttentionSite(Protocol):
@@ -66,6 +69,14 @@ class VideoCodec(Protocol):
         """Latents of frames of the size that `decode` gives, without noise."""
         ...
 
+    def truncated(self, stages: int, /) -> Self:
+        """The same with so many stages of the autoencoder left out, each of which halves the height and width.
+
+        Raises:
+            ValueError: an autoencoder that cannot, or has not so many.
+        """
+        ...
+
 
 class Session(Protocol):
     """The state of one video: made by `Accelerator.start`, thrown away after `finish`."""
@@ -88,10 +99,13 @@ class Session(Protocol):
         positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
+        *,
+        estimate: Estimate | None = None,
     ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 t2 h w"] | Float[Tensor, "blocks 3 t2 h w"]]:
         """Take the latents after `step`; return those, and their positions, that the next step shall see.
 
-        Positions are those of all blocks, or of each block its own.
+        Positions are those of all blocks, or of each block its own. `estimate` is for latents of the shape, and at the
+        positions, that come in; None: the loop has none to offer.
         """
         ...
 

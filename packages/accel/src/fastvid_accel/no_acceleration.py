@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step, VideoCodec
+from fastvid_accel.interfaces import AttentionOp, AttentionSite, Estimate, Step, VideoCodec
 
 
 def full_attention(
@@ -59,6 +59,8 @@ class NoAccelerationSession:
         positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
+        *,
+        estimate: Estimate | None = None,
     ) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"]]:
         """The latents and positions as they came."""
         return latents, positions

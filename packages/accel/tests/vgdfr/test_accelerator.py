@@ -20,15 +20,21 @@ class FakeCodec:
 
     temporal_stride: int = STRIDE
     decoded: list[Tensor] = field(default_factory=list)
+    side: int = 8
 
     def decode(self, latents: Tensor, /) -> Tensor:
-        large = latents[:, :3].repeat_interleave(8, dim=3).repeat_interleave(8, dim=4)
+        large = latents[:, :3].repeat_interleave(self.side, dim=3).repeat_interleave(self.side, dim=4)
         self.decoded.append(latents)
         return torch.cat((large[:, :, :1], large[:, :, 1:].repeat_interleave(STRIDE, dim=2)), dim=2)
 
     def encode(self, frames: Tensor, /) -> Tensor:
-        small = frames[:, :, ::STRIDE, ::8, ::8]
+        small = frames[:, :, ::STRIDE, :: self.side, :: self.side]
         return torch.cat((small, small[:, :1]), dim=1)
+
+    def truncated(self, stages: int, /) -> "FakeCodec":
+        if stages > 3:
+            raise ValueError(f"`stages` is {stages}")
+        return FakeCodec(self.temporal_stride, self.decoded, self.side >> stages)
 
 
 def noisy(num_latents: int = 25, size: int = 4, seed: int = 0) -> Tensor:
@@ -244,3 +250,68 @@ def test_the_record_says_what_was_merged() -> None:
     assert picture.shape == (64, 97 * 8, 3)
     colours = {tuple(pixel) for pixel in picture[-1].tolist()}
     assert len(colours) == 4  # kept, twice, four times, and the gaps
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_preview_is_refined_by_even_coarse_steps(count: int) -> None:
+    """Where the estimate is right on a line, the last one is seen; each is asked for where Euler led."""
+    asked: list[tuple[Tensor, float]] = []
+    noise, clean = noisy(), still()
+
+    def estimate(latents: Tensor, sigma: float) -> Tensor:
+        asked.append((latents, sigma))
+        return clean + len(asked)
+
+    codec = FakeCodec()
+    config = VGDFRConfig(threshold=-1.0, start_step=1, refining_steps=count)
+    session = VGDFR(config).start(num_steps=4, codec=codec)
+    step = steps(4)[0]  # from 1 to 3 / 4
+    moved = 0.75 * noise + 0.25 * clean
+    latents, _ = session.end_step(moved, clean, grid(noise), step, estimate=estimate)
+    assert [sigma for _, sigma in asked] == pytest.approx([0.75 * (1 - i / (count + 1)) for i in range(1, count + 1)])
+    expected, before = moved, clean
+    for index, (found, sigma) in enumerate(asked):
+        last = asked[index - 1][1] if index else 0.75
+        expected = expected + (sigma - last) * (expected - before) / last  # Euler along the velocity
+        torch.testing.assert_close(found, expected)
+        before = clean + index + 1
+    assert torch.equal(codec.decoded[0], clean + count)
+    assert session.record is not None
+    assert session.report()["refining_steps"] == count
+    assert MergeRecord.from_json(json.loads(json.dumps(session.report()))) == session.record
+    kept = list(session.record.rate.kept_latents)
+    expected = 0.75 * noise[:, :, kept] + 0.25 * codec.encode(codec.decode(clean + count))[:, :, kept]
+    torch.testing.assert_close(latents, expected)
+
+
+def test_without_refinement_nothing_is_asked() -> None:
+    def refuse(latents: Tensor, sigma: float) -> Tensor:
+        raise AssertionError("the transformer was called")
+
+    session = VGDFR(EVERYTHING).start(num_steps=4, codec=FakeCodec())
+    latents, positions = noisy(), grid(noisy())
+    for step in steps(4)[:2]:
+        latents, positions = session.end_step(latents, still(), positions, step, estimate=refuse)
+    assert latents.shape[2] == 9
+    refining = VGDFR(VGDFRConfig(start_step=1, refining_steps=2)).start(num_steps=4, codec=FakeCodec())
+    with pytest.raises(ValueError, match="`refining_steps` is 2, and this loop offers no `estimate`"):
+        refining.end_step(noisy(), still(), grid(noisy()), steps(4)[0])
+
+
+def test_previews_may_be_small() -> None:
+    codec = FakeCodec()
+    config = VGDFRConfig(threshold=-1.0, start_step=2, skipped_stages=1)
+    session = VGDFR(config).start(num_steps=4, codec=codec)
+    latents, _ = walk(session, noisy(), still(), 4)
+    full, _ = walk(VGDFR(EVERYTHING).start(num_steps=4, codec=FakeCodec()), noisy(), still(), 4)
+    assert torch.equal(latents, full)  # this codec loses nothing
+    assert codec.decoded
+    with pytest.raises(ValueError, match="`stages` is 5"):
+        VGDFR(VGDFRConfig(skipped_stages=5)).start(num_steps=4, codec=codec)
+
+
+@pytest.mark.parametrize("name", ["skipped_stages", "refining_steps"])
+@pytest.mark.parametrize("value", [-1, 0.5, True])
+def test_counts_that_are_none_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` is {value}; expected at least 0"):
+        VGDFRConfig(**{name: value})  # type: ignore[arg-type]

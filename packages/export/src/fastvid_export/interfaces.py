@@ -260,6 +260,7 @@ class ServedAutoencoder(VideoDecoder, Protocol):
         num_frames: int | None = None,
         size: tuple[int, int] | None = None,
     ) -> Float[Tensor, "b 3 T H W"]: ...
+    def truncated(self, *, stages: int) -> "ServedAutoencoder": ...
 
 
 class Selection(Protocol):

@@ -49,7 +49,8 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
         str | None, typer.Option(help="Names of installed accelerators, in order: asymrnr,vgdfr.")
     ] = None,
     accelerate_settings: Annotated[
-        Path | None, typer.Option(help="Its settings for this model, as fastvid-cli calibrate writes them.")
+        list[str] | None,
+        typer.Option(help="FILE of its settings, as fastvid-cli calibrate writes it; of several: NAME=FILE, each."),
     ] = None,
     engine: Annotated[
         Path | None, typer.Option(help="Folder of engines, as fastvid-cli export build makes them.")
@@ -86,7 +87,7 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
             seed=seed,
             model=model,
             accelerate=accelerate,
-            accelerate_settings=accelerate_settings,
+            accelerate_settings=tuple(accelerate_settings or ()),
             engine=engine,
             engine_fallback=engine_fallback,
             device=device,

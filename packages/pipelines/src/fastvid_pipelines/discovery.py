@@ -30,7 +30,7 @@ BRINGS = {
     CALIBRATORS: "fastvid-accel",
     ENGINES: "fastvid-export",
     COMMANDS: "fastvid-export",
-    CONVERSIONS: "fastvid-vae fastvid-dit",
+    CONVERSIONS: "fastvid-vae fastvid-dit fastvid-accel",
 }
 
 

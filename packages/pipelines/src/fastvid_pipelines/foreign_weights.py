@@ -17,7 +17,7 @@ from torch import Tensor
 from fastvid_pipelines.checkpoint import listed, read_json
 from fastvid_pipelines.errors import CheckpointError
 
-PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+PICKLES = (".pt", ".pth", ".pkl", ".bin", ".ckpt")
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 StateDict = dict[str, Tensor]

@@ -1,8 +1,8 @@
 """What this package asks of the parts it is given. Nobody inherits these; conformance is checked by type checkers."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,16 +17,13 @@ class Saveable(Protocol):
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None: ...
 
 
-class Autoencoder(Saveable, Protocol):
+class FrameCodec(Protocol):
     """Frames in [-1, 1] to normalised latents and back; pads to its stride inside and crops on request."""
 
     @property
     def stride(self) -> tuple[int, int, int]: ...
     @property
-    def latent_channels(self) -> int: ...
-    @property
     def takes_reference(self) -> bool: ...
-    def num_latent_frames(self, num_frames: int) -> int: ...
     def encode(
         self, frames: Float[Tensor, "b 3 T H W"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "b c t h w"]: ...
@@ -38,6 +35,17 @@ class Autoencoder(Saveable, Protocol):
         num_frames: int | None = None,
         size: tuple[int, int] | None = None,
     ) -> Float[Tensor, "b 3 T H W"]: ...
+    def truncated(self, *, stages: int) -> "FrameCodec":
+        """The same without so many of its stages in space, each of which halves the frames; ValueError: it cannot."""
+        ...
+
+
+class Autoencoder(FrameCodec, Saveable, Protocol):
+    """A codec that is a part of a pipeline."""
+
+    @property
+    def latent_channels(self) -> int: ...
+    def num_latent_frames(self, num_frames: int) -> int: ...
 
 
 class ClipAutoencoderConfig(Protocol):
@@ -247,6 +255,8 @@ class AcceleratorSession(Protocol):
         positions: Float[Tensor, "3 nt nh nw"] | Float[Tensor, "blocks 3 nt nh nw"],
         step: Step,
         /,
+        *,
+        estimate: Callable[[Float[Tensor, "b c t h w"], float], Float[Tensor, "b c t h w"]],
     ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 nt2 nh nw"] | Float[Tensor, "blocks 3 nt2 nh nw"]]: ...
     def finish(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b 3 T2 H W"]: ...
     def report(self) -> Mapping[str, Any]: ...
@@ -259,6 +269,7 @@ class VideoCodec(Protocol):
     def temporal_stride(self) -> int: ...
     def decode(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b 3 T H W"]: ...
     def encode(self, frames: Float[Tensor, "b 3 T H W"], /) -> Float[Tensor, "b c t h w"]: ...
+    def truncated(self, stages: int, /) -> Self: ...
 
 
 class Accelerator(Protocol):

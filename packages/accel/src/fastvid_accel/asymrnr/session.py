@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastvid_accel.asymrnr.attention import ReducingAttention
 from fastvid_accel.asymrnr.place import Reducer
-from fastvid_accel.interfaces import AttentionOp, Step
+from fastvid_accel.interfaces import AttentionOp, Estimate, Step
 
 
 @final
@@ -32,6 +32,8 @@ class ReducingSession:
         positions: Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"],
         step: Step,
         /,
+        *,
+        estimate: Estimate | None = None,
     ) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "3 t h w"] | Float[Tensor, "blocks 3 t h w"]]:
         """The latents and positions as they came."""
         return latents, positions

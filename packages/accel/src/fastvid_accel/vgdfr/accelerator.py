@@ -6,14 +6,15 @@ that the sampler has made anyway; the paper's (T - k) / T in its equation 2 is r
 the levels of the sampler always are.
 """
 
+import os
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_accel.interfaces import AttentionOp, AttentionSite, Step, VideoCodec
+from fastvid_accel.interfaces import AttentionOp, AttentionSite, Estimate, Step, VideoCodec
 from fastvid_accel.no_acceleration import check_num_steps, full_attention
 from fastvid_accel.vgdfr.config import VGDFRConfig
 from fastvid_accel.vgdfr.frame_rate import (
@@ -28,6 +29,7 @@ from fastvid_accel.vgdfr.frame_rate import (
 )
 from fastvid_accel.vgdfr.record import MergeRecord
 from fastvid_accel.vgdfr.restore import Interpolator, LinearInterpolator, merge_frames, restore_frames
+from fastvid_accel.vgdfr.settings import read_settings
 from fastvid_accel.vgdfr.similarity import frame_similarity
 
 DEFAULTS = VGDFRConfig()
@@ -42,6 +44,17 @@ class VGDFR:
     config: VGDFRConfig = DEFAULTS
     interpolate: Interpolator = FADE
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, model: str | None = None) -> Self:
+        """Read a file of settings, of the form that `fastvid_accel.vgdfr.settings` tells.
+
+        Args:
+            model: the name of the model at hand; these settings are for any.
+        Raises:
+            ValueError: no such file, or not of that form.
+        """
+        return cls(*read_settings(path))
+
     def start(
         self, *, num_steps: int, attention: AttentionOp | None = None, codec: VideoCodec | None = None
     ) -> "VGDFRSession":
@@ -53,11 +66,13 @@ class VGDFR:
             attention: what computes self-attention; None: the transformer does.
             codec: shows the frames behind latents, and encodes frames; required.
         Raises:
-            ValueError: too few steps, or no codec.
+            ValueError: too few steps, no codec, or one that cannot leave out the stages that previews do without.
         """
         check_num_steps(num_steps)
         if codec is None:
             raise ValueError("`codec` is None; VGDFR compares and merges decoded frames, so it needs one")
+        if self.config.skipped_stages:
+            codec = codec.truncated(self.config.skipped_stages)
         return VGDFRSession(self.config, self.interpolate, self.config.first_merged_step(num_steps), attention, codec)
 
 
@@ -99,12 +114,14 @@ class VGDFRSession:
         positions: Float[Tensor, "3 nt nh nw"],
         step: Step,
         /,
+        *,
+        estimate: Estimate | None = None,
     ) -> tuple[Float[Tensor, "b c t2 h w"], Float[Tensor, "3 nt2 nh nw"] | Float[Tensor, "blocks 3 nt2 nh nw"]]:
         """The latents as they came; after step k those of the merged video, at the same noise level.
 
         Raises:
             ValueError: a transformer that sees several latent frames as one token, blocks in `positions` that it does
-                not have, or a number of frames that cannot be merged.
+                not have, a number of frames that cannot be merged, or no `estimate` where the preview is refined.
         """
         if step.index == 0:
             self._noise = initial_noise(latents, denoised, step)
@@ -117,10 +134,15 @@ class VGDFRSession:
             )
         assert self._noise is not None  # step 0 came before
         noise, self._noise = self._noise, None
-        frames = self._codec.decode(denoised)
+        frames = self._codec.decode(self._refined(latents, denoised, step.next_sigma, estimate))
         similarity = frame_similarity(frames)
         rate = _frame_rate(candidates(similarity, self._codec.temporal_stride), self.config)
-        self.record = MergeRecord(rate=rate, similarity=similarity.near[0], start_step=self._start_step)
+        self.record = MergeRecord(
+            rate=rate,
+            similarity=similarity.near[0],
+            start_step=self._start_step,
+            refining_steps=self.config.refining_steps,
+        )
         if not rate.merges:
             return latents, positions
         kept = list(rate.kept_latents)
@@ -137,6 +159,25 @@ class VGDFRSession:
     def report(self) -> dict[str, Any]:
         """What was merged; see `MergeRecord.to_json`. Empty before step k."""
         return {} if self.record is None else self.record.to_json()
+
+    def _refined(self, latents: Tensor, denoised: Tensor, sigma: float, estimate: Estimate | None) -> Tensor:
+        """The clean latents after coarse Euler steps of one size, of which the first goes along the known estimate.
+
+        Source: the released code's `compress_denoise_steps`, one more than ours. It takes the noise levels of the
+        sampler's schedule that come next to those of equal steps; ours are those of equal steps.
+        """
+        count = self.config.refining_steps
+        if count and estimate is None:
+            raise ValueError(
+                f"`refining_steps` is {count}, and this loop offers no `estimate` to refine with; set it to 0"
+            )
+        for index in range(count):
+            assert estimate is not None
+            share = (count - index) / (count - index + 1)  # of the noise that is left
+            latents = denoised + share * (latents - denoised)
+            sigma *= share
+            denoised = estimate(latents, sigma)
+        return denoised
 
     def _count_blocks(
         self,

@@ -24,6 +24,10 @@ class VGDFRConfig:
         positions: time as the transformer sees it after merging (DyRoPE, section 3.3). 'local' counts the latents that
             are left; 'global' gives them the places they had; a tuple names the blocks that get global positions while
             all others get local ones, as the paper's [4, 19, 23, 31, 35, 36, 37, 40] for HunyuanVideo's 60.
+        skipped_stages: of the autoencoder, that previews do without; each halves their height and width. 0: frames are
+            compared and merged at full size. The paper leaves most of them out, its released code one.
+        refining_steps: coarse Euler steps that refine the preview, each a call of the transformer at the full frame
+            rate; 0: the preview is the estimate that the sampler has made anyway.
         lengths: latent lengths that may result, for compiled graphs and engines; the least similar blocks are left as
             they are until one fits, or nothing is merged. Empty: any.
     """
@@ -33,6 +37,8 @@ class VGDFRConfig:
     start_step: int | None = None
     highest_rate: Rate = 4
     positions: Positions = "local"
+    skipped_stages: int = 0
+    refining_steps: int = 0
     lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -47,6 +53,10 @@ class VGDFRConfig:
             raise ValueError(f"`keep_ratio` is {self.keep_ratio}; expected a share above 0 and at most 1")
         if self.start_step is not None and (type(self.start_step) is not int or self.start_step < 1):
             raise ValueError(f"`start_step` is {self.start_step!r}; expected None or at least 1")
+        for name in ("skipped_stages", "refining_steps"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"`{name}` is {value!r}; expected at least 0")
         if self.highest_rate not in (2, 4):
             raise ValueError(f"`highest_rate` is {self.highest_rate!r}; expected 2 or 4")
         if isinstance(self.positions, str):

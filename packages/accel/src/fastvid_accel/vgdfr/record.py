@@ -22,17 +22,20 @@ class MergeRecord:
 
     Attributes:
         similarity: of each frame and the next, in the preview after `start_step` steps.
+        refining_steps: calls of the transformer that the preview took beside those steps.
     """
 
     rate: FrameRate
     similarity: tuple[float, ...]
     start_step: int
+    refining_steps: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, strings, lists and dicts alone."""
         return {
             "name": "vgdfr",
             "start_step": self.start_step,
+            "refining_steps": self.refining_steps,
             "stride": self.rate.stride,
             "num_frames": self.rate.num_frames,
             "num_latents": self.rate.num_latents,
@@ -57,7 +60,12 @@ class MergeRecord:
                 for merge in values["merges"]
             )
             rate = FrameRate(num_frames=values["num_frames"], stride=values["stride"], merges=merges)
-            return cls(rate=rate, similarity=tuple(values["similarity"]), start_step=values["start_step"])
+            return cls(
+                rate=rate,
+                similarity=tuple(values["similarity"]),
+                start_step=values["start_step"],
+                refining_steps=values["refining_steps"],
+            )
         except KeyError as error:
             raise ValueError(f"`values` is no record of VGDFR: it has no {error}") from error
 

@@ -78,6 +78,10 @@ class EngineAutoencoder:
             partial(self.eager.decode, latents, reference=reference, num_frames=num_frames, size=size),
         ).to(latents.dtype)
 
+    def truncated(self, *, stages: int) -> ServedAutoencoder:
+        """The model's, eagerly: the engine was built for whole frames."""
+        return self.eager.truncated(stages=stages)
+
     def save_pretrained(self, directory: str | os.PathLike[str]) -> NoReturn:
         """Refuse: an engine is no checkpoint.
 

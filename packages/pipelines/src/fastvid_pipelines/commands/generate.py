@@ -74,7 +74,7 @@ class Options:
     seed: int
     model: str | None
     accelerate: str | None
-    accelerate_settings: Path | None
+    accelerate_settings: tuple[str, ...]
     engine: Path | None
     engine_fallback: str
     device: str
@@ -138,7 +138,7 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
             "model": {"name": options.model or "embedded", "fingerprint": fingerprint},
             "accelerator": {
                 "name": options.accelerate,
-                "settings": None if options.accelerate_settings is None else str(options.accelerate_settings),
+                "settings": list(options.accelerate_settings),
                 "latent_frames": list(clip.latent_frames),
                 "report": clip.acceleration,
             },
@@ -158,17 +158,18 @@ def generate(options: Options, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _accelerator(options: Options, fingerprint: str) -> Accelerator | None:
-    """Those that were named, as one; the settings of a file, which knows its model, go to the one that reads it."""
-    settings = options.accelerate_settings
+    """Those that were named, as one; the settings of a file, which may know its model, go to the one that reads it."""
     if options.accelerate is None:
-        if settings is not None:
-            raise ValueError(f"`settings` is {str(settings)!r}, which has no effect without `accelerator`; name one")
+        if options.accelerate_settings:
+            raise ValueError(
+                f"`settings` is {options.accelerate_settings[0]!r}, which has no effect without `accelerator`; name one"
+            )
         return None
     names = [name.strip() for name in options.accelerate.split(",")]
-    reader = None if settings is None else _reader(names)
+    files = _settings_files(names, options.accelerate_settings)
     built: list[Accelerator] = [
-        discovery.find(discovery.ACCELERATOR_SETTINGS, name)(settings, model=fingerprint)
-        if name == reader
+        discovery.find(discovery.ACCELERATOR_SETTINGS, name)(files[name], model=fingerprint)
+        if name in files
         else discovery.find(discovery.ACCELERATORS, name)()
         for name in names
     ]
@@ -178,6 +179,19 @@ def _accelerator(options: Options, fingerprint: str) -> Accelerator | None:
     return composed
 
 
+def _settings_files(names: list[str], given: tuple[str, ...]) -> dict[str, Path]:
+    """Which file belongs to which accelerator: NAME=FILE says it, a file alone is for the only one that reads such."""
+    files: dict[str, Path] = {}
+    for value in given:
+        name, found, file = value.partition("=")
+        if not found or name not in names:
+            name, file = _reader(names), value
+        if name in files:
+            raise ValueError(f"`settings` {value!r} is the second file for {name!r}; give it one")
+        files[name] = Path(file)
+    return files
+
+
 def _reader(names: list[str]) -> str:
     """Of several accelerators the one that has settings files."""
     if len(names) == 1:
@@ -185,7 +199,10 @@ def _reader(names: list[str]) -> str:
     readers = [name for name in names if name in discovery.installed(discovery.ACCELERATOR_SETTINGS)]
     if len(readers) != 1:
         found = " and ".join(map(repr, readers)) or "none of them"
-        raise ValueError(f"`accelerator` is {', '.join(names)!r}; `settings` are for one of them, {found} reads such")
+        raise ValueError(
+            f"`accelerator` is {', '.join(names)!r}; `settings` are for one of them, {found} reads such: say which with"
+            " NAME=FILE"
+        )
     return readers[0]
 
 
@@ -289,7 +306,6 @@ def _repeat(options: Options, request: GenerationRequest | ReducioRequest, refin
         "output": options.output,
         "path_or_repo_id": options.model,
         "accelerator": options.accelerate,
-        "settings": options.accelerate_settings,
         "engine": options.engine,
         "fallback": None if options.engine is None else options.engine_fallback,
         "seed": options.seed,
@@ -299,6 +315,8 @@ def _repeat(options: Options, request: GenerationRequest | ReducioRequest, refin
         "device": options.device,
         "dtype": options.dtype,
     }
-    words = [word for name, value in values.items() if value is not None for word in (FLAGS[name], str(value))]
+    given = [(name, value) for name, value in values.items() if value is not None]
+    given += [("settings", file) for file in options.accelerate_settings]
+    words = [word for name, value in given for word in (FLAGS[name], str(value))]
     image = [] if options.image is None else [str(options.image)]
     return shlex.join(["fastvid-cli", "generate", *image, *words])

@@ -1,6 +1,8 @@
 """Down the noise levels, whatever network estimates the clean latents."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
@@ -44,7 +46,8 @@ def walk(
         positions = video.positions
         check_finite("denoise", latents, step)
         if session is not None:
-            latents, positions = session.end_step(latents, denoised, positions, step)
+            look = partial(_look, estimate, video, step)
+            latents, positions = session.end_step(latents, denoised, positions, step, estimate=look)
             check_finite("denoise", latents, step)
         if latents.shape != video.latents.shape:
             history = History()
@@ -52,3 +55,10 @@ def walk(
         if on_step_end is not None:
             on_step_end(step, video)
     return video
+
+
+def _look(
+    estimate: Estimate, video: LatentVideo, step: Step, latents: Float[Tensor, "b c t h w"], sigma: float
+) -> Float[Tensor, "b c t h w"]:
+    """An estimate at another noise level, for an accelerator."""
+    return estimate(replace(video, latents=latents), replace(step, sigma=sigma))

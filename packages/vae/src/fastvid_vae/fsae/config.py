@@ -104,7 +104,11 @@ class FSAEConfig:
     @property
     def stride(self) -> tuple[int, int, int]:
         """Compression in time, height and width."""
-        space = 1 << (len(self.stage_kinds) - 1)
+        return self.stride_without(0)
+
+    def stride_without(self, skipped: int) -> tuple[int, int, int]:
+        """The same where so many stages leave space as it is."""
+        space = 1 << (len(self.stage_kinds) - 1 - skipped)
         time = 1 << len(self.temporal_stages)
         return time, space, space
 

@@ -50,12 +50,23 @@ class Decoder(nn.Module):
         self.conv_out = convs[0](widths[0], 3)
 
     def forward(
-        self, latents: Tensor, first_features: Sequence[Tensor | None] | None, stream: Stream, noise: Noise
+        self,
+        latents: Tensor,
+        first_features: Sequence[Tensor | None] | None,
+        stream: Stream,
+        noise: Noise,
+        *,
+        skipped: int = 0,
     ) -> Tensor:
-        """Frames (b 3 T H W); `first_features`: the encoder's of frame 0, one a stage with injection, or None."""
+        """Frames (b 3 T H W).
+
+        `first_features`: the encoder's of frame 0, one a stage with injection, or None; `skipped`: of the upsamplings,
+        from the latents on, so many leave space as it is, and the frames are smaller.
+        """
         x, offsets = self.start(latents, stream)
         for stage in reversed(range(len(self.stages))):
-            x, offsets = self.run_stage(stage, x, offsets, first_features, stream, noise)
+            in_space = stage < len(self.ups) - skipped
+            x, offsets = self.run_stage(stage, x, offsets, first_features, stream, noise, in_space=in_space)
         return self.finish(x, stream)
 
     def start(self, latents: Tensor, stream: Stream) -> tuple[Tensor, Tensor | None]:
@@ -71,12 +82,14 @@ class Decoder(nn.Module):
         first_features: Sequence[Tensor | None] | None,
         stream: Stream,
         noise: Noise,
+        *,
+        in_space: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         if stage < len(self.ups):
-            x = self.ups[stage](x, stream)
+            x = self.ups[stage](x, stream, in_space=in_space)
             if offsets is not None:
                 time = 2 if stage in self.temporal_stages else 1
-                offsets = upsample_offsets(offsets, stream, time=time)
+                offsets = upsample_offsets(offsets, stream, time=time, in_space=in_space)
         if first_features is not None and str(stage) in self.injections:
             injection = self.injections[str(stage)]
             if offsets is not None and isinstance(injection, DeformableFirstFrameAttention):

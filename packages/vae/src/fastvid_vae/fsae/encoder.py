@@ -32,8 +32,11 @@ class Encoder(nn.Module):
         self.out_group = whole_ratio(widths[-1], config.latent_channels)
         self.conv_out = CausalConv3d(widths[-1], config.latent_channels)
 
-    def forward(self, frames: Tensor, stream: Stream) -> tuple[Tensor, list[Tensor]]:
-        """Raw latents (b c t h w), and the output of every stage's blocks."""
+    def forward(self, frames: Tensor, stream: Stream, *, skipped: int = 0) -> tuple[Tensor, list[Tensor]]:
+        """Raw latents (b c t h w), and the output of every stage's blocks.
+
+        `skipped`: so many of the last downsamplings leave space as it is, for frames that are smaller.
+        """
         x = self.conv_in(frames, stream)
         features = []
         for stage, blocks in enumerate(self.stages):
@@ -41,7 +44,7 @@ class Encoder(nn.Module):
                 x = block(x, stream, SILENT)
             features.append(x)
             if stage < len(self.downs):
-                x = self.downs[stage](x, stream)
+                x = self.downs[stage](x, stream, in_space=stage < len(self.downs) - skipped)
         shortcut = reduce(x, "b (c g) t h w -> b c t h w", "mean", g=self.out_group)
         return self.conv_out(x, stream) + shortcut, features
 

@@ -1,5 +1,6 @@
 """FSAE: the highly compressing video autoencoder of FSVideo (section 2.2)."""
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ class FSAE(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self._tiling: Tiling | None = None  # set inside `tiled` only; None tiles what exceeds the memory budget
+        self._skipped = 0  # set by `truncated` only
 
     @classmethod
     def from_pretrained(
@@ -73,7 +75,7 @@ class FSAE(nn.Module):
 
     @property
     def stride(self) -> tuple[int, int, int]:
-        return self.config.stride
+        return self.config.stride_without(self._skipped)
 
     @property
     def latent_channels(self) -> int:
@@ -101,7 +103,7 @@ class FSAE(nn.Module):
         """
         if generator is not None:
             raise ValueError("`generator` has no effect: FSAE is a plain autoencoder and `encode` samples nothing")
-        return self.normalise(EncoderPass(self.encoder, self.config, self._tiling, chunked=False)(frames))
+        return self.normalise(self._encoder_pass(chunked=False)(frames))
 
     def encode_chunks(self, chunks: Iterable[Float[Tensor, "b 3 T H W"]]) -> Iterator[Float[Tensor, "b c t h w"]]:
         """The latents of a video that arrives in pieces, one tensor a piece; joined, they are what `encode` gives.
@@ -109,7 +111,7 @@ class FSAE(nn.Module):
         Args:
             chunks: 1 + 4a frames, then multiples of 4 (for a stride of 4); only the last may hold any number.
         """
-        encoder = EncoderPass(self.encoder, self.config, self._tiling, chunked=True)
+        encoder = self._encoder_pass(chunked=True)
         return (self.normalise(encoder(frames)) for frames in chunks)
 
     def decode(
@@ -133,11 +135,13 @@ class FSAE(nn.Module):
         raw = self._raw(latents)
         check_crop(num_frames, size, held_by(latents, self.stride))
         noise = self._noise(noise_mode, generator)
-        first_frame = FirstFrame(self.encoder, self.config, reference, size)
+        first_frame = FirstFrame(self.encoder, self.config, reference, size, skipped=self._skipped)
         if self.config.decoder_mode == "standard":
-            frames = decode_overlapping(self.decoder, self.config, self._tiling, raw, first_frame, noise)
+            frames = decode_overlapping(
+                self.decoder, self.config, self._tiling, raw, first_frame, noise, skipped=self._skipped
+            )
         else:
-            frames = DecoderPass(self.decoder, self.config, self._tiling, first_frame, noise, chunked=False)(raw)
+            frames = self._decoder_pass(first_frame, noise, chunked=False)(raw)
         height, width = size or frames.shape[3:]
         return frames[:, :, : num_frames or frames.shape[2], :height, :width]
 
@@ -158,9 +162,8 @@ class FSAE(nn.Module):
             ValueError: the decoder is 'standard'. It sees later frames, so no piece is final before the next one.
         """
         self._check_chunks("decode_chunks")
-        first_frame = FirstFrame(self.encoder, self.config, reference, None)
-        noise = self._noise(noise_mode, generator)
-        decoder = DecoderPass(self.decoder, self.config, self._tiling, first_frame, noise, chunked=True)
+        first_frame = FirstFrame(self.encoder, self.config, reference, None, skipped=self._skipped)
+        decoder = self._decoder_pass(first_frame, self._noise(noise_mode, generator), chunked=True)
         return (decoder(self._raw(latents)) for latents in chunks)
 
     def encode_chunk(
@@ -175,7 +178,7 @@ class FSAE(nn.Module):
             The latents, and the past of the next chunk.
         """
         stream = Stream(chunked=True, past=past)
-        raw, _ = self.encoder(frames, stream)
+        raw, _ = self.encoder(frames, stream, skipped=self._skipped)
         return self.normalise(raw), stream.past
 
     def decode_chunk(
@@ -203,8 +206,9 @@ class FSAE(nn.Module):
         for stage, found in zip(stages, features, strict=False):
             of_stages[stage] = found
         stream = Stream(chunked=True, past=past)
+        noise = Noise("off", self.config.noise_weight, None)
         frames: Tensor = self.decoder(
-            self._raw(latents), of_stages if features else None, stream, Noise("off", self.config.noise_weight, None)
+            self._raw(latents), of_stages if features else None, stream, noise, skipped=self._skipped
         )
         return frames, stream.past
 
@@ -237,10 +241,33 @@ class FSAE(nn.Module):
         finally:
             self._tiling = outer
 
+    def truncated(self, *, stages: int) -> Self:
+        """This model at a lower resolution, for previews: the same weights, to smaller frames and from such.
+
+        Of the stages between latents and frames, so many, from the latents on, leave height and width as they are;
+        time stays. `stride` says what is left. Latents are of the same grid, and a reference must be as small as the
+        frames. It shares its weights with this model and follows them; tiles are set for each. Nothing is trained for
+        it: frames are close to the large ones made smaller, latents of small frames less so.
+
+        Args:
+            stages: 0 to all of them; each halves the height and width of frames.
+        Raises:
+            ValueError: more stages than there are.
+        Source: VGDFR, section 3.2 (compression decoder and encoder). The paper leaves out the layers that resize;
+            ours take the mean of the pixels that one would become, which is closer: see `layers.resample`.
+        """
+        count = len(self.config.stage_kinds) - 1
+        if type(stages) is not int or not 0 <= stages <= count:
+            raise ValueError(f"`stages` is {stages!r}; this model has 0 to {count} that can be left out")
+        view = copy.copy(self)
+        view._skipped = stages
+        return view
+
     def first_frame_features(self, reference: Float[Tensor, "b 3 H W"]) -> Sequence[Tensor]:
         """The encoder's features of the first frame, one per stage; what the decoder attends to."""
         features: Sequence[Tensor]
-        _, features = self.encoder(pad_to_cells(reference.unsqueeze(2), self.stride), Stream())
+        picture = pad_to_cells(reference.unsqueeze(2), self.stride)
+        _, features = self.encoder(picture, Stream(), skipped=self._skipped)
         return features
 
     def normalise(self, raw: Tensor) -> Tensor:
@@ -259,6 +286,14 @@ class FSAE(nn.Module):
     def _raw(self, latents: Tensor) -> Tensor:
         check_latents(latents, channels=self.latent_channels)
         return self.denormalise(latents)
+
+    def _encoder_pass(self, *, chunked: bool) -> EncoderPass:
+        return EncoderPass(self.encoder, self.config, self._tiling, chunked=chunked, skipped=self._skipped)
+
+    def _decoder_pass(self, first_frame: FirstFrame, noise: Noise, *, chunked: bool) -> DecoderPass:
+        return DecoderPass(
+            self.decoder, self.config, self._tiling, first_frame, noise, chunked=chunked, skipped=self._skipped
+        )
 
     def _check_chunks(self, method: str) -> None:
         if self.config.decoder_mode == "standard":

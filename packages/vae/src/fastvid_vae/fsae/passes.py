@@ -22,12 +22,19 @@ class FirstFrame:
     """The reference picture as the decoder sees it: encoder features, cut to the tile at hand."""
 
     def __init__(
-        self, encoder: Encoder, config: FSAEConfig, picture: Tensor | None, size: tuple[int, int] | None
+        self,
+        encoder: Encoder,
+        config: FSAEConfig,
+        picture: Tensor | None,
+        size: tuple[int, int] | None,
+        *,
+        skipped: int,
     ) -> None:
         if picture is not None and not any(config.injection):
             raise ValueError("`reference` has no effect: this model has no first-frame injection; leave it out")
         self._encoder = encoder
-        self._strides = config.stride
+        self._skipped = skipped
+        self._strides = config.stride_without(skipped)
         self._kinds = config.injection
         self._picture = picture
         self._size = size
@@ -41,16 +48,21 @@ class FirstFrame:
         if self._picture is None:
             return None
         whole = pad_to_cells(self._picture.unsqueeze(2), self._strides)
-        _, features = self._encoder(cut(whole, tile, [partial(pixels, stride=self._strides[1])] * 2), Stream())
+        seen = cut(whole, tile, [partial(pixels, stride=self._strides[1])] * 2)
+        _, features = self._encoder(seen, Stream(), skipped=self._skipped)
         return [found if kind else None for found, kind in zip(features, self._kinds, strict=True)]
 
 
 class EncoderPass:
     """Chunks of frames to chunks of raw latents; every tile has a memory of its own, so chunked equals whole."""
 
-    def __init__(self, encoder: Encoder, config: FSAEConfig, tiling: Tiling | None, *, chunked: bool) -> None:
+    def __init__(
+        self, encoder: Encoder, config: FSAEConfig, tiling: Tiling | None, *, chunked: bool, skipped: int
+    ) -> None:
         self._encoder = encoder
         self._config = config
+        self._skipped = skipped
+        self._strides = config.stride_without(skipped)
         self._tiling = tiling
         self._chunked = chunked
         self._tiles: list[tuple[Tile, Stream]] = []
@@ -58,30 +70,29 @@ class EncoderPass:
         self._padded = False
 
     def __call__(self, frames: Tensor) -> Tensor:
-        config, first = self._config, self._last_shape is None
+        config, strides, first = self._config, self._strides, self._last_shape is None
         check_frames(frames)
         check_same_size("frames", frames.shape, self._last_shape)
         if self._last_shape is not None and self._padded:
             raise ValueError(
                 f"`chunks` holds a chunk of {self._last_shape[2]} frames before its last one; only the last may "
-                f"leave a latent unfilled: 1 + {config.stride[0]}a frames first, multiples of {config.stride[0]} after"
+                f"leave a latent unfilled: 1 + {strides[0]}a frames first, multiples of {strides[0]} after"
             )
         self._last_shape = frames.shape
-        frames = pad_to_cells(frames, config.stride, first=first)
+        frames = pad_to_cells(frames, strides, first=first)
         self._padded = frames.shape[2] != self._last_shape[2]
         if self._tiling is None:
             footprint = memory.encoder_footprint(config, itemsize=frames.element_size(), batch=frames.shape[0])
-            self._tiling = memory.automatic_tiling(
-                footprint, frames.shape[2:], strides=config.stride, exact_in_time=True
-            )
+            video = frames.shape[2], *(side << self._skipped for side in frames.shape[3:])
+            self._tiling = memory.automatic_tiling(footprint, video, strides=config.stride, exact_in_time=True)
         if first:
             self._start(frames, self._tiling)
         return _join(
-            [self._encode(piece) for piece in _split_frames(frames, self._tiling.time, config.stride[0], first=first)]
+            [self._encode(piece) for piece in _split_frames(frames, self._tiling.time, strides[0], first=first)]
         )
 
     def _start(self, frames: Tensor, tiling: Tiling) -> None:
-        height, width = (side // stride for side, stride in zip(frames.shape[3:], self._config.stride[1:], strict=True))
+        height, width = (side // stride for side, stride in zip(frames.shape[3:], self._strides[1:], strict=True))
         chunked = self._chunked or tiling.time is not None
         self._tiles = [(tile, Stream(chunked=chunked)) for tile in plan_grid(height, width, tiling)]
 
@@ -89,9 +100,9 @@ class EncoderPass:
         return merge(self._parts(frames), [tile for tile, _ in self._tiles], [cells] * 2)
 
     def _parts(self, frames: Tensor) -> Iterator[Tensor]:
-        to_pixels = partial(pixels, stride=self._config.stride[1])
+        to_pixels = partial(pixels, stride=self._strides[1])
         for tile, stream in self._tiles:
-            latents, _ = self._encoder(cut(frames, tile, [to_pixels] * 2), stream)
+            latents, _ = self._encoder(cut(frames, tile, [to_pixels] * 2), stream, skipped=self._skipped)
             stream.next_chunk()
             yield latents
 
@@ -108,6 +119,7 @@ class DecoderPass:
         noise: Noise,
         *,
         chunked: bool,
+        skipped: int,
     ) -> None:
         self._decoder = decoder
         self._config = config
@@ -115,6 +127,7 @@ class DecoderPass:
         self._first_frame = first_frame
         self._noise = noise
         self._chunked = chunked
+        self._skipped = skipped
         self._tiles: list[tuple[Tile, Stream, Noise, Sequence[Tensor | None] | None]] = []
         self._last_shape: torch.Size | None = None
 
@@ -140,19 +153,27 @@ class DecoderPass:
         return merge(
             self._parts(latents),
             [tile for tile, *_ in self._tiles],
-            [partial(pixels, stride=self._config.stride[1])] * 2,
+            [partial(pixels, stride=self._config.stride_without(self._skipped)[1])] * 2,
         )
 
     def _parts(self, latents: Tensor) -> Iterator[Tensor]:
         for tile, stream, noise, features in self._tiles:
-            frames = self._decoder(cut(latents, tile, [cells] * 2), features, stream, noise)
+            seen = cut(latents, tile, [cells] * 2)
+            frames = self._decoder(seen, features, stream, noise, skipped=self._skipped)
             stream.next_chunk()
             noise.next_chunk()
             yield frames
 
 
 def decode_overlapping(
-    decoder: Decoder, config: FSAEConfig, tiling: Tiling | None, latents: Tensor, first_frame: FirstFrame, noise: Noise
+    decoder: Decoder,
+    config: FSAEConfig,
+    tiling: Tiling | None,
+    latents: Tensor,
+    first_frame: FirstFrame,
+    noise: Noise,
+    *,
+    skipped: int,
 ) -> Tensor:
     """Raw latents to frames for the standard decoder, which sees the future: tiles overlap and fade in time as well.
 
@@ -170,11 +191,12 @@ def decode_overlapping(
                 stream = Stream()
                 if span.start:
                     stream.next_chunk()
-                frames = decoder(cut(latents, (span, *tile), [cells] * 3), features, stream, tile_noise)
+                seen = cut(latents, (span, *tile), [cells] * 3)
+                frames = decoder(seen, features, stream, tile_noise, skipped=skipped)
                 tile_noise.next_chunk()
                 yield frames
 
-    to_pixels = partial(pixels, stride=config.stride[1])
+    to_pixels = partial(pixels, stride=config.stride_without(skipped)[1])
     maps = [partial(frames_before, stride=config.stride[0]), to_pixels, to_pixels]
     return merge(parts(), [(span, *tile) for tile in grid for span in spans], maps)
 
@@ -190,7 +212,7 @@ def _split_frames(frames: Tensor, latents: int | None, stride: int, *, first: bo
 
 
 def _decoder_tiling(config: FSAEConfig, latents: Tensor) -> Tiling:
-    """What the memory budget asks for."""
+    """What the memory budget asks for; of small frames as if they were large."""
     video = held_by(latents, config.stride)
     footprint = memory.decoder_footprint(config, itemsize=latents.element_size(), batch=latents.shape[0])
     exact = config.decoder_mode != "standard"

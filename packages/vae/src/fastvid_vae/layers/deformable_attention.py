@@ -76,14 +76,19 @@ class PreciseLinear(nn.Linear):
             return functional.linear(input.float(), self.weight.float(), self.bias.float())
 
 
-def upsample_offsets(offsets: Tensor, stream: Stream, *, time: int) -> Tensor:
-    """Offsets (b 2 t h w) in cells, on a grid of cells half as large; a frame in between (`time` 2) takes the mean."""
+def upsample_offsets(offsets: Tensor, stream: Stream, *, time: int, in_space: bool = True) -> Tensor:
+    """Offsets (b 2 t h w) in cells, on a grid of cells half as large; a frame in between (`time` 2) takes the mean.
+
+    `in_space` False: cells stay as they are.
+    """
     if time == 2:
         known = stream.extend(offsets, first=1, later=1)
         between = (known[:, :, :-1] + known[:, :, 1:]) / 2
         offsets = rearrange(torch.stack([between, known[:, :, 1:]], dim=3), "b xy t dt h w -> b xy (t dt) h w")
         if stream.first:
             offsets = offsets[:, :, 1:]
+    if not in_space:
+        return offsets
     frames = rearrange(offsets, "b xy t h w -> (b t) xy h w")
     finer = 2 * functional.interpolate(frames, scale_factor=2.0, mode="bilinear", align_corners=False)
     return rearrange(finer, "(b t) xy h w -> b xy t h w", b=offsets.shape[0])

@@ -2,6 +2,9 @@
 
 The shortcut folds space, and for some stages time, into channels in the order (c, dy, dx, dt) with dt fastest. Then a
 still video gives exactly the two-dimensional shortcut of DC-AE; an order with time outside the pixel does not.
+
+Without its part in space (`in_space` False) a downsampling sees every pixel as a square of four, and an upsampling
+gives the mean of the four pixels that it would have made of one: for small previews (VGDFR, section 3.2).
 """
 
 import torch
@@ -21,7 +24,9 @@ class Downsample(nn.Module):
         self.group = whole_ratio(4 * time * in_channels, out_channels)
         self.conv = conv(in_channels, out_channels, stride=(time, 2, 2))
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, stream: Stream, *, in_space: bool = True) -> Tensor:
+        if not in_space:
+            x = repeat(x, "b c t h w -> b c t (h dy) (w dx)", dy=2, dx=2)
         folded = torch.cat([x[:, :, :1], x], dim=2) if self.time == 2 and stream.first else x
         folded = rearrange(folded, "b c (t dt) (h dy) (w dx) -> b (c dy dx dt) t h w", dt=self.time, dy=2, dx=2)
         out: Tensor = self.conv(x, stream) + reduce(folded, "b (c g) t h w -> b c t h w", "mean", g=self.group)
@@ -37,9 +42,13 @@ class Upsample(nn.Module):
         self.repeats = whole_ratio(4 * time * out_channels, in_channels)
         self.conv = conv(in_channels, out_channels)
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, stream: Stream, *, in_space: bool = True) -> Tensor:
         folded = self.conv(x, stream, doubled=self.time) + repeat(x, "b c t h w -> b (c g) t h w", g=self.repeats)
-        grown: Tensor = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
+        grown: Tensor
+        if in_space:
+            grown = rearrange(folded, "b (c dy dx dt) t h w -> b c (t dt) (h dy) (w dx)", dt=self.time, dy=2, dx=2)
+        else:
+            grown = reduce(folded, "b (c dy dx dt) t h w -> b c (t dt) h w", "mean", dt=self.time, dy=2, dx=2)
         return grown[:, :, 1:] if self.time == 2 and stream.first else grown
 
 

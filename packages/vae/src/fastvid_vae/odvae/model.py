@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Self, get_args
+from typing import NoReturn, Self, get_args
 
 import torch
 from jaxtyping import Float
@@ -176,6 +176,14 @@ class ODVAE(nn.Module):
 
         checked = same_size(chunks, partial(check_latents, channels=self.latent_channels))
         return in_stream(checked, self._decoding, plan, lambda latents: latents)
+
+    def truncated(self, *, stages: int) -> NoReturn:
+        """Refused: only `FSAE` can leave stages out.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"`stages` is {stages!r}; OD-VAE cannot leave stages out as FSAE does: look at whole frames")
 
     @contextmanager
     def tiled(

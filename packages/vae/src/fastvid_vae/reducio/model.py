@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, Self
+from typing import Literal, NoReturn, Self
 
 import torch
 from jaxtyping import Float
@@ -172,6 +172,16 @@ class ReducioVAE(nn.Module):
         )
         height, width = size or frames.shape[3:]
         return frames[:, :, : num_frames or frames.shape[2], :height, :width]
+
+    def truncated(self, *, stages: int) -> NoReturn:
+        """Refused: only `FSAE` can leave stages out.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"`stages` is {stages!r}; Reducio-VAE cannot leave stages out as FSAE does: look at whole frames"
+        )
 
     @contextmanager
     def tiled(

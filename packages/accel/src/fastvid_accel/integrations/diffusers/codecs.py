@@ -2,18 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Self, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fastvid_accel.integrations.diffusers.truncation import check_truncatable, one_stage_less
+from fastvid_accel.integrations.diffusers.truncation import check_truncatable, stages_less
 
 Statistics = tuple[Tensor, Tensor]
-Preview = Literal["full", "truncated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +25,7 @@ class DiffusersCodec:
     std: Tensor
     decode_raw: Callable[[Tensor], Tensor]
     stages: Callable[[], AbstractContextManager[None]] = nullcontext
-    """What holds while it decodes and encodes: `one_stage_less`, or all of them."""
+    """What holds while it decodes and encodes: `stages_less`, or all of them."""
 
     def decode(self, latents: Float[Tensor, "b c t h w"], /) -> Float[Tensor, "b 3 T H W"]:
         """All frames that the latents hold."""
@@ -41,15 +40,18 @@ class DiffusersCodec:
             raw: Tensor = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode().float()
         return (raw - self.mean.to(raw.device)) / self.std.to(raw.device)
 
+    def truncated(self, stages: int, /) -> Self:
+        """The same with so many stages of the VAE left out.
 
-def codec_of(vae: Any, temporal_stride: int, preview: Preview = "full") -> DiffusersCodec:
-    """The codec of a pipeline's VAE; how it is normalised stands in its configuration, or in buffers (LTX).
+        Raises:
+            ValueError: a VAE that has no known stages to leave out, or not so many.
+        """
+        check_truncatable(self.vae, stages)
+        return replace(self, stages=partial(stages_less, self.vae, stages))
 
-    Raises:
-        ValueError: a truncated preview of a VAE that has no known stage to leave out.
-    """
-    if preview == "truncated":
-        check_truncatable(vae)
+
+def codec_of(vae: Any, temporal_stride: int) -> DiffusersCodec:
+    """The codec of a pipeline's VAE; how it is normalised stands in its configuration, or in buffers (LTX)."""
     mean, std = _statistics(vae)
 
     def decode_raw(raw: Tensor) -> Tensor:
@@ -63,7 +65,6 @@ def codec_of(vae: Any, temporal_stride: int, preview: Preview = "full") -> Diffu
         mean=mean,
         std=std,
         decode_raw=decode_raw,
-        stages=partial(one_stage_less, vae) if preview == "truncated" else nullcontext,
     )
 
 

@@ -8,9 +8,11 @@ unpacks.
 
 import inspect
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
-from fastvid_accel.integrations.diffusers.codecs import Preview, codec_of
+import torch
+
+from fastvid_accel.integrations.diffusers.codecs import codec_of
 from fastvid_accel.integrations.diffusers.samplers import sampler_of
 from fastvid_accel.integrations.diffusers.truncation import check_truncatable
 from fastvid_accel.integrations.diffusers.vgdfr_loop import PLACED_FAMILIES, following
@@ -45,25 +47,26 @@ class VGDFRPipeline:
 
     Args:
         pipe: CogVideoX, HunyuanVideo, LTX-Video, Mochi or Wan2.1, text to video.
-        vgdfr: settings, and what interpolates.
-        preview: what frames are compared and merged with: the whole autoencoder, or ('truncated', HunyuanVideo and Wan)
-            one without a spatial stage, as in the paper, with a quarter of the pixels.
+        vgdfr: settings, and what interpolates. Stages can be left out of the autoencoders of HunyuanVideo, Wan and
+            CogVideoX; previews cannot be refined, as the pipeline's loop has no calls to spare.
     Raises:
-        ValueError: another pipeline, a scheduler that cannot be followed (see `sampler_of`), or positions that this
-            family of transformers cannot be given.
+        ValueError: another pipeline, a scheduler that cannot be followed (see `sampler_of`), settings that cannot be
+            followed, or positions that this family of transformers cannot be given.
     """
 
     pipe: Any
     vgdfr: VGDFR = field(default_factory=VGDFR)
-    preview: Preview = "full"
 
     def __post_init__(self) -> None:
         family = self._family
         sampler_of(self.pipe.scheduler)
-        if self.preview not in get_args(Preview):
-            raise ValueError(f"`preview` is {self.preview!r}; expected 'full' or 'truncated'")
-        if self.preview == "truncated":
-            check_truncatable(self.pipe.vae)
+        if self.vgdfr.config.skipped_stages:
+            check_truncatable(self.pipe.vae, self.vgdfr.config.skipped_stages)
+        if self.vgdfr.config.refining_steps:
+            raise ValueError(
+                f"`refining_steps` is {self.vgdfr.config.refining_steps}; the pipeline's own loop calls the"
+                " transformer, and cannot be asked for more calls: set it to 0"
+            )
         if self.vgdfr.config.positions != "local" and family not in PLACED_FAMILIES:
             raise ValueError(
                 f"`positions` is {self.vgdfr.config.positions!r}; transformers of {type(self.pipe).__name__} can only"
@@ -101,13 +104,14 @@ class VGDFRPipeline:
         if output_type not in ("latent", "pt", "np", "pil"):
             raise ValueError(f"`output_type` is {output_type!r}; expected 'latent', 'pt', 'np' or 'pil'")
         num_steps = _num_steps(arguments)
-        codec = codec_of(self.pipe.vae, _temporal_stride(self.pipe), self.preview)
+        codec = codec_of(self.pipe.vae, _temporal_stride(self.pipe))
         session = self.vgdfr.start(num_steps=num_steps, codec=codec)
         arguments |= {"output_type": "latent" if output_type == "latent" else "pt", "return_dict": False}
         with following(self.pipe, self._family, session, num_steps):
             (frames,) = self.pipe(*given.args, **given.kwargs)
         if output_type != "latent":
-            whole = session.finish(frames.transpose(1, 2) * 2 - 1)
+            with torch.no_grad():  # of an interpolator that is a network
+                whole = session.finish(frames.transpose(1, 2) * 2 - 1)
             frames = self.pipe.video_processor.postprocess_video(whole, output_type=output_type)
         return MergedVideo(frames=frames, record=session.record)
 

@@ -217,7 +217,8 @@ def test_dc_aes_own_pickle_leads_to_the_same_model(tmp_path: Path) -> None:
         (
             ("fsae", "fsvideo-dit"),
             "installed: 'dc-ae-diffusers', 'dc-ae-efficientvit', 'od-vae-checkpoint', 'od-vae-diffusers', "
-            "'pixart-diffusers', 'pixart-official', 'reducio-ft2', 'reducio-ft4', 'wan-diffusers', 'wan-official'",
+            "'pixart-diffusers', 'pixart-official', 'reducio-ft2', 'reducio-ft4', 'rife', "
+            "'wan-diffusers', 'wan-official'",
         ),
     ],
 )

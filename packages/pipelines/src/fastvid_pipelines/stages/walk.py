@@ -29,7 +29,8 @@ def walk(
 ) -> LatentVideo:
     """From the first noise level to the last.
 
-    Where an accelerator changes the number of latent frames, a multistep solver starts again at first order.
+    Where an accelerator changes the number of latent frames, a multistep solver starts again at first order: its old
+    estimates are from before the frames went through the codec, whose loss it would take for a slope.
 
     Args:
         session: of an accelerator.

@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16, help="of them, in pixels")
     parser.add_argument("--divisor", type=int, default=1, help="of all channels, for speed")
     parser.add_argument("--memory-side", type=int, default=64, help="of the videos whose memory is measured")
-    parser.add_argument("--memory-divisor", type=int, default=4, help="of all channels, for memory")
+    parser.add_argument("--memory-divisor", type=int, default=8, help="of all channels, for memory")
     parser.add_argument("--runs", type=int, default=5, help="whose median counts")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--model", type=Path, help="folder of a trained OD-VAE; without it PSNR is left out")

@@ -55,9 +55,10 @@ def request(graph: Path, ranges: Ranges, **options: Any) -> dict[str, Any]:
         "kind": "tensorrt_rtx",
         "graph": str(graph),
         "plan": str(graph.with_suffix(".plan")),
-        "options": {"tf32": False, "weight_streaming": False} | chosen,
+        "options": {"tf32": False} | chosen,
         "profiles": [ranges],
         "timing_cache": None,
+        "gpu": None,
     }
 
 
@@ -129,7 +130,7 @@ def test_a_graph_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_options_reach_the_builder(tmp_path: Path) -> None:
-    options = {"workspace": 2**28, "optimization_level": 1, "tf32": True, "weight_streaming": True}
+    options = {"workspace": 2**28, "optimization_level": 1, "tf32": True}
     assert build(request(pairs(tmp_path), span(2, 4, 8, 4), **options))["version"] == load_api("tensorrt_rtx").version
 
 

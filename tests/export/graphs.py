@@ -31,20 +31,22 @@ from .small_models import SMALL_AUTOENCODER, SMALL_OD_VAE, SMALL_REDUCIO
 
 Make = Callable[[torch.dtype], Exportable]
 
-# Two resolutions each, one stage of each kind.
+# Two resolutions each, one stage of each kind; heads of 16, since TensorRT's attention has no kernel for narrower ones.
 TOY_AUTOENCODER = replace(
     SMALL_AUTOENCODER,
     stage_kinds=("conv", "attention"),
-    encoder_widths=(4, 8),
-    decoder_widths=(4, 8),
+    encoder_widths=(4, 16),
+    decoder_widths=(4, 16),
     encoder_depths=(1, 1),
     decoder_depths=(1, 1),
     temporal_stages=(0,),
     injection=(None, "content"),
+    head_width=16,
+    injection_head_width=16,
 )
 TOY_OD_VAE = replace(
     SMALL_OD_VAE,
-    widths=(4, 8),
+    widths=(4, 16),
     encoder_blocks=("2d", "causal"),
     downsamples=("causal time",),
     time_downsamples=("none",),
@@ -52,8 +54,16 @@ TOY_OD_VAE = replace(
     upsamples=("causal time",),
     time_upsamples=("none",),
 )
-TOY_REDUCIO = replace(SMALL_REDUCIO, widths=(4, 8), content_widths=(4,), fused_levels=(0,), num_frames=4)
-TOY_TRANSFORMER = replace(TRANSFORMER, width=32, num_blocks=1)  # heads of 16, for which attention has kernels
+TOY_REDUCIO = replace(
+    SMALL_REDUCIO,
+    widths=(16, 16),
+    content_widths=(4,),
+    fused_levels=(0,),
+    num_frames=4,
+    num_heads=1,
+    fusion_head_width=16,
+)
+TOY_TRANSFORMER = replace(TRANSFORMER, width=32, num_blocks=1)
 TOY_CONTENT_TRANSFORMER = replace(REDUCIO_TRANSFORMER, width=48, num_heads=3, num_blocks=1)
 
 DENSE = ("17x32x32", "9x32x32:batch=2")

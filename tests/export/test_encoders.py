@@ -12,7 +12,6 @@ from fastvid_vae import FSAE, ODVAE, ReducioVAE
 from ..tiny_models import randomised
 from .small_models import SMALL_AUTOENCODER, SMALL_OD_VAE, SMALL_REDUCIO, named_sizes
 
-
 pytestmark = pytest.mark.slow  # smaller ones are compared, and built, in `test_every_autoencoder`
 
 

@@ -31,7 +31,8 @@ from .small_models import SMALL_AUTOENCODER, SMALL_OD_VAE, SMALL_REDUCIO
 
 Make = Callable[[torch.dtype], Exportable]
 
-# Two resolutions each, one stage of each kind; heads of 16, since TensorRT's attention has no kernel for narrower ones.
+# Two resolutions each, one stage of each kind; heads of 16, and two of them where
+# a single video comes: TensorRT's attention has kernels for no less.
 TOY_AUTOENCODER = replace(
     SMALL_AUTOENCODER,
     stage_kinds=("conv", "attention"),
@@ -56,11 +57,11 @@ TOY_OD_VAE = replace(
 )
 TOY_REDUCIO = replace(
     SMALL_REDUCIO,
-    widths=(16, 16),
+    widths=(32, 32),
     content_widths=(4,),
     fused_levels=(0,),
     num_frames=4,
-    num_heads=1,
+    num_heads=2,
     fusion_head_width=16,
 )
 TOY_TRANSFORMER = replace(TRANSFORMER, width=32, num_blocks=1)

@@ -138,8 +138,8 @@ class TrtApi:
         errors = [text for severity, text in self.messages if severity in grave]
         if any(NO_KERNEL in text for text in errors):
             return (
-                "the attention operator of the fused flavour has no kernel for this type or width of heads; build it in"
-                f" float16 or bfloat16, or build the portable flavour ({errors[0]})"
+                "the attention operator of the fused flavour has no kernel for this type, or for heads of this"
+                f" width or number; build it in float16 or bfloat16, or build the portable flavour ({errors[0]})"
             )
         return "; ".join(errors[:3]) or "it does not say why"
 

@@ -49,7 +49,8 @@ class EngineFolder:
         probe: bool = False,
     ) -> None:
         check_fallback(fallback)
-        self._folder, self._fallback, self._cuda_graphs, self._probe = Path(folder), fallback, cuda_graphs, probe
+        self._folder, self._cuda_graphs, self._probe = Path(folder), cuda_graphs, probe
+        self._fallback: Fallback = fallback
         self._memory = ActivationMemory()
         self.records: dict[str, dict[str, Any]] = {}
         """Of each part that was opened the keys of its engines; or, as `eager`, why it has none."""

@@ -58,7 +58,7 @@ TOY_OD_VAE = replace(
 TOY_REDUCIO = replace(
     SMALL_REDUCIO,
     widths=(32, 32),
-    content_widths=(4,),
+    content_widths=(32,),
     fused_levels=(0,),
     num_frames=4,
     num_heads=2,

@@ -19,6 +19,7 @@ from fastvid_accel import VGDFR, AsymRnR, AsymRnRConfig, VGDFRConfig, compose
 from fastvid_export import (
     AOTInductor,
     AxisRange,
+    EngineFolder,
     Exportable,
     Geometry,
     OnnxRuntime,
@@ -26,8 +27,6 @@ from fastvid_export import (
     build_engine,
     decoder_exportable,
     matching_exportable,
-    open_autoencoder,
-    open_transformer,
     profiles_of,
     transformer_exportable,
 )
@@ -159,8 +158,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             pipe = load()
             seconds[backend] = build(pipe, BACKENDS[backend](), Path(folder), options.num_frames)
-            pipe.transformer = open_transformer(Path(folder), pipe.transformer)  # type: ignore[arg-type]
-            pipe.autoencoder = open_autoencoder(Path(folder), pipe.autoencoder)  # type: ignore[arg-type]
+            engines = EngineFolder(folder)
+            pipe.transformer = engines.transformer(pipe.transformer)  # type: ignore[type-var]
+            pipe.autoencoder = engines.autoencoder(pipe.autoencoder)  # type: ignore[type-var]
             results += compare(backend, eager, videos(pipe, *call))
     packages = ("torch", "onnxruntime", "fastvid-export", "fastvid-accel", "fastvid-pipelines")
     facts = provenance("engines_embedded", packages, "cpu") | {

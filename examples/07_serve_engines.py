@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from fastvid_export import (
     AxisRange,
+    EngineFolder,
     Geometry,
     OnnxRuntime,
     Workload,
     build_engine,
-    open_transformer,
     profiles_of,
     transformer_exportable,
 )
@@ -44,7 +44,7 @@ def main() -> None:
 
     call = {"image": options.photo, "prompt": options.prompt, "output_type": "pt"}
     eager = pipe(**call, generator=torch.Generator().manual_seed(0))
-    pipe.transformer = open_transformer(options.engines, pipe.transformer)
+    pipe.transformer = EngineFolder(options.engines).transformer(pipe.transformer)
     served = pipe(**call, generator=torch.Generator().manual_seed(0))
     error = (served.frames - eager.frames).square().mean()
     print(f"{10 * torch.log10(4 / error):.1f} dB between the two videos")

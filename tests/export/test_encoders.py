@@ -12,14 +12,16 @@ from fastvid_vae import FSAE, ODVAE, ReducioVAE
 from ..tiny_models import randomised
 from .small_models import SMALL_AUTOENCODER, SMALL_OD_VAE, SMALL_REDUCIO, named_sizes
 
+pytestmark = pytest.mark.slow  # smaller ones are compared, and built, in `test_every_autoencoder`
+
 
 @pytest.mark.parametrize(
     ("kind", "config", "frames"),
     [
         (ODVAE, SMALL_OD_VAE, "4*t - 3"),
-        pytest.param(FSAE, SMALL_AUTOENCODER, "4*t - 3", marks=pytest.mark.slow),
-        pytest.param(ReducioVAE, SMALL_REDUCIO, "2*t", marks=pytest.mark.slow),
-        pytest.param(ReducioVAE, replace(SMALL_REDUCIO, fusion="none"), "2*t", marks=pytest.mark.slow),
+        (FSAE, SMALL_AUTOENCODER, "4*t - 3"),
+        (ReducioVAE, SMALL_REDUCIO, "2*t"),
+        (ReducioVAE, replace(SMALL_REDUCIO, fusion="none"), "2*t"),
     ],
 )
 def test_encoder(tmp_path: Path, kind: Any, config: Any, frames: str) -> None:

@@ -58,6 +58,9 @@ class FakeDecoder(nn.Module):
         self.conv = nn.Conv3d(4, 3, (3, 1, 1))
         self.mix = nn.Conv2d(3, 3, 1)
 
+    def num_latent_frames(self, num_frames: int) -> int:
+        return 1 + num_frames // 2
+
     @contextmanager
     def tiled(self, *, spatial: None, temporal: None) -> Iterator[None]:
         self.whole = True

@@ -48,7 +48,7 @@ def test_a_graph_whose_indices_torch_cannot_fold_is_built_without(monkeypatch: p
             raise AssertionError("vr must not be None for symbol q2")
 
     monkeypatch.setattr(aotinductor_child, "_compile", compile_once)
-    aotinductor_child.build({"options": {"max_autotune": True}})
+    aotinductor_child.build({"options": {"max_autotune": True}, "gpu": None})
     assert asked == [{"max_autotune": True}, {"max_autotune": True, "constant_and_index_propagation": False}]
 
 
@@ -61,7 +61,7 @@ def test_any_other_failure_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(aotinductor_child, "_compile", fail)
     with pytest.raises(BuildError, match="aotinductor built no engine: RuntimeError: no C"):
-        aotinductor_child.build({"options": {}})
+        aotinductor_child.build({"options": {}, "gpu": None})
     assert len(calls) == 1
 
 
@@ -117,6 +117,8 @@ def test_what_torch_tensorrt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     prepared = prepare_program(small(), tmp_path)
     inputs = [SimpleNamespace(name="x", dtype="float32", concrete=lambda sizes: (sizes["b"], sizes["t"], 4))]
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: told.update(gpu=number))
     backend = TorchTensorRT(require_full_compilation=True)
     (path,) = backend.compile(prepared, inputs, [profile()], tmp_path)  # type: ignore[arg-type]
     assert path.read_text() == "compiled"
@@ -133,6 +135,7 @@ def test_what_torch_tensorrt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         },
         "attn_bias_is_causal": False,
         "require_full_compilation": True,
+        "gpu": 3,  # where the caller is
     }
     with pytest.raises(ValueError, match="`profiles` must be one for torch-tensorrt"):
         backend.compile(prepared, inputs, PROFILES, tmp_path)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fastvid_export import EngineError, build_engine, decoder_exportable, open_autoencoder
+from fastvid_export import EngineError, EngineFolder, build_engine, decoder_exportable
 from fastvid_export.backends import tensorrt_child
 from fastvid_export.digest import weights_digest
 from fastvid_export.install import workshop
@@ -69,7 +69,7 @@ def test_a_folder_of_another_role_is_refused(tmp_path: Path, monkeypatch: pytest
     record = replace(loaded(exportable).record, name="encoder")
     monkeypatch.setattr("fastvid_export.serving.opening.read_record", lambda place: record)
     with pytest.raises(EngineError, match="is of a encoder; expected one of a decoder or a decoder with reference"):
-        open_autoencoder(tmp_path, Autoencoder())
+        EngineFolder(tmp_path).autoencoder(Autoencoder())
 
 
 def test_a_timing_cache_is_replaced_whole_and_a_build_is_not_lost_for_it(

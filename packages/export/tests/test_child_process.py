@@ -46,7 +46,7 @@ def test_it_answers_and_its_lines_are_logged(tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize(
     ("do", "kind", "message"),
     [
-        ("crash", BuildError, "the builder was killed by SIGSEGV; its last lines:\nstep one"),
+        ("crash", BuildError, "the child process was killed by SIGSEGV; its last lines:\nstep one"),
         ("leave", BuildError, "ended with exit code 3 and no answer"),
         ("fail", BuildError, "^no kernel for that$"),
         ("break", BuildError, "exit code 1 and no answer(.|\n)*ZeroDivisionError: in the middle"),

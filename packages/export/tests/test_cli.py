@@ -16,9 +16,11 @@ from .fakes import BakingDecoder, FakeContentTransformer, FakeDecoder, FakeTrans
 
 class StoredDecoder(FakeDecoder):
     @classmethod
-    def from_pretrained(cls, folder: Path, *, dtype: torch.dtype | None, local_files_only: bool) -> "FakeDecoder":
+    def from_pretrained(
+        cls, folder: Path, *, dtype: torch.dtype | None, device: torch.device | None, local_files_only: bool
+    ) -> "FakeDecoder":
         assert local_files_only
-        return cls().to(dtype or torch.float32)
+        return cls().to(device=device, dtype=dtype or torch.float32)
 
 
 class StoredTransformer(FakeTransformer):

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastvid_export import discovery
 from fastvid_export.cli import export
-from fastvid_export.commands.build import BackendFlags, BackendName
+from fastvid_export.commands.build import BackendFlags, BackendName, geometry
+from fastvid_export.commands.parts import Graph
 from typer.testing import CliRunner, Result
 
+from .serving.served import Transformer
 from .test_cli import CLASSES, FakeEntryPoint, model_folder
 
 
@@ -27,7 +30,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def build(folder: Path, output: Path, *flags: str | Path) -> Result:
-    given = ("--part", "decoder", "--backend", "onnxruntime", "--workload", "5x16x16", "--stride", "2x4x4")
+    given = ("--part", "decoder", "--backend", "onnxruntime", "--workload", "5x16x16")
     return run("build", folder, "--output", output, *given, *flags)
 
 
@@ -86,8 +89,14 @@ def test_a_graph_that_is_wrong_is_exit_code_1_and_no_folder(tmp_path: Path) -> N
         (["--workload", "5x17x16"], "`height` of a workload must be a multiple of 4 here, got 17"),
         (["--workload", "five"], "`workload` is 'five'; expected FRAMESxHEIGHTxWIDTH"),
         (["--compute-capability", "89"], "`compute_capabilities` has no effect on onnxruntime"),
-        (["--stride", "4x4"], "`stride` is '4x4'; expected FRAMESxHEIGHTxWIDTH"),
-        (["--stride", "0x4x4"], "`stride` is '0x4x4'"),
+        (["--stride", "2x4x4"], "`stride` has no effect where there is an autoencoder, which says it"),
+        (["--no-causal"], "`causal` has no effect where there is an autoencoder"),
+        (["--cell", "1x2x2"], "`cell` has no effect on a graph that keeps all tokens"),
+        (["--tf32"], "`tf32` has no effect on onnxruntime"),
+        (["--max-autotune"], "`max_autotune` has no effect on onnxruntime"),
+        (["--require-full-compilation"], "`require_full_compilation` has no effect on onnxruntime"),
+        (["--device", "cuda"], "`device` is 'cuda', and torch .* finds no such GPU here; legal: cpu"),
+        (["--device", "tpu"], "`device` is 'tpu'; expected cpu, cuda or the number of a GPU"),
         (["--provider", "npu"], "`provider` must be one of cpu, cuda, tensorrt"),
         (["--text-mask"], "`text_mask` has no effect on the decoder"),
     ],
@@ -116,17 +125,52 @@ def test_a_missing_package_is_an_import_error_with_its_extra(tmp_path: Path, mon
         raise result.exception  # type: ignore[misc]
 
 
+def backend_flags(**given: Any) -> BackendFlags:
+    return BackendFlags(**{name: given.get(name) for name in BackendFlags.__slots__} | given)
+
+
 @pytest.mark.parametrize("name", BackendName)
 def test_flags_become_the_settings_of_the_backend(name: BackendName) -> None:
     rtx = name is BackendName.TENSORRT_RTX
-    flags = BackendFlags(
-        flavour=None,
-        provider=None,
-        compute_capabilities=(89,) if rtx else (),
-        workspace=None,
-        optimization_level=None,
-        timing_cache=None,
-    )
-    made: Any = flags.backend(name)
+    made: Any = backend_flags(compute_capabilities=(89,) if rtx else ()).backend(name, torch.device("cpu"))
     assert made.name == name.value
     assert getattr(made, "compute_capabilities", (89,)) == ((89,) if name is not BackendName.TENSORRT else ())
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        (BackendName.TENSORRT, "tf32"),
+        (BackendName.AOTINDUCTOR, "max_autotune"),
+        (BackendName.TORCH_TENSORRT, "require_full_compilation"),
+    ],
+)
+def test_a_flag_of_one_backend(name: BackendName, flag: str) -> None:
+    for given in (None, True):
+        flags = backend_flags(compute_capabilities=(), **{flag: given})
+        made: Any = flags.backend(name, torch.device("cuda", 1))
+        assert made.options()[flag] is bool(given)
+        assert made.options().get("device", "cuda") == "cuda"  # where the model lies
+
+
+def test_where_no_autoencoder_is_the_flags_say_how_videos_become_tokens(tmp_path: Path) -> None:
+    model = Transformer(num_blocks=1)
+    whole = geometry(tmp_path, Graph.TRANSFORMER, model, "4x8x8", None)
+    assert (whole.stride, whole.causal) == ((4, 8, 8), True)
+    assert not geometry(tmp_path, Graph.TRANSFORMER, model, "4x8x8", False).causal
+    for text in ("4x4", "0x4x4"):
+        with pytest.raises(ValueError, match=f"`stride` is '{text}'; expected FRAMESxHEIGHTxWIDTH"):
+            geometry(tmp_path, Graph.TRANSFORMER, model, text, None)
+
+
+def test_the_cell_of_token_reduction_reaches_the_profile(tmp_path: Path) -> None:
+    """Ever fewer destinations, down to which tokens can be dropped; seen in the sizes that are too small for a CPU."""
+    folder = model_folder(tmp_path / "model", "StoredTransformer")
+    given = ("--part", "transformer", "--kv-blocks", "1", "--workload", "9x16x16:keep_kv=0.1", "--stride", "2x4x4")
+    kept = []
+    for cell in ("1x2x2", "1x4x4"):
+        flags = ("--backend", "onnxruntime", "--cell", cell, "--json", "--axis", "l=1:3:4")
+        result = run("build", folder, "--output", tmp_path / cell, *given, *flags)
+        assert result.exit_code == 0, result.output
+        kept.append(json.loads(result.stdout)["profiles"][0]["axes"]["k1"][0])
+    assert kept == [20, 8]  # 5 frames of 4 x 4 tokens: 4 cells each, and 1, but a tenth of 80 in any case

@@ -1,7 +1,10 @@
 """`export verify` and `export bench`: an engine beside its model."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from fastvid_export import (
     upsampler_exportable,
 )
 from fastvid_export.commands import verify as verifying
+from fastvid_export.commands.device import on_device
 from fastvid_export.errors import EngineError
 from fastvid_export.expected import expected_of
 from fastvid_export.load import read_record
@@ -60,8 +64,8 @@ def test_an_engine_is_compared_with_its_model(engine: Path, tmp_path: Path) -> N
 def test_an_engine_that_differs_is_seen(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_both = verifying.open_both
 
-    def spoiled(*arguments: object) -> object:
-        opened = open_both(*arguments)  # type: ignore[arg-type]
+    def spoiled(*arguments: Any) -> object:
+        opened = open_both(*arguments)
         with torch.no_grad():
             opened.exportable.module.decoder.conv.weight.mul_(1.01)  # type: ignore[union-attr, operator]
         return opened
@@ -86,6 +90,38 @@ def test_another_models_engine_is_refused(
     result = run(verb, engine, model_folder(tmp_path / "model"), "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["error"].startswith("the engine was built from other weights than the model has")
+
+
+@pytest.mark.parametrize("verb", ["verify", "bench"])
+def test_a_gpu_that_is_not_here(verb: str, engine: Path, tmp_path: Path) -> None:
+    result = run(verb, engine, model_folder(tmp_path / "model"), "--device", "cuda:7")
+    with pytest.raises(ValueError, match=r"`device` is 'cuda:7', and torch .* finds no such GPU here; legal: cpu"):
+        raise result.exception  # type: ignore[misc]
+
+
+def test_the_model_goes_to_the_device_and_the_gpu_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[int] = []
+
+    @contextmanager
+    def current(number: int) -> Iterator[None]:
+        entered.append(number)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", current)
+    for text, number in (("cuda", 0), ("cuda:1", 1)):
+        with on_device(text) as place:
+            assert place == torch.device("cuda", number)
+    assert entered == [0, 1]
+    with pytest.raises(ValueError, match="legal: cpu, cuda:0, cuda:1"), on_device("cuda:2"):
+        pass
+
+
+def test_cuda_graphs_are_refused_where_there_are_none(engine: Path, tmp_path: Path) -> None:
+    result = run("bench", engine, model_folder(tmp_path / "model"), "--cuda-graphs")
+    with pytest.raises(ValueError, match="`cuda_graphs` has no effect on an engine of onnxruntime"):
+        raise result.exception  # type: ignore[misc]
 
 
 def test_both_are_timed_at_what_each_profile_is_tuned_for(engine: Path, tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from fastvid_export import AxisRange, EngineError, Exportable, LoadedEngine, OnnxRuntime, build_engine, load_engine
+from fastvid_export import (
+    ActivationMemory,
+    AxisRange,
+    EngineError,
+    Exportable,
+    LoadedEngine,
+    OnnxRuntime,
+    build_engine,
+    load_engine,
+)
 from fastvid_export.install import install
 from fastvid_export.load import read_record
 from fastvid_export.record import EngineRecord, FileRecord
@@ -211,6 +220,43 @@ def test_only_text_of_a_sidecar_counts(folder: Path) -> None:
     (folder / "engine.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(EngineError, match="was changed"):
         load_engine(folder)
+
+
+@pytest.mark.parametrize("setting", [{"cuda_graphs": True}, {"memory": ActivationMemory()}])
+def test_what_a_backend_has_no_use_for_is_refused(built: Path, setting: dict[str, Any]) -> None:
+    (name,) = setting
+    with pytest.raises(
+        ValueError, match=f"`{name}` has no effect on an engine of onnxruntime, which launches its work"
+    ):
+        load_engine(built, **setting)
+
+
+def test_tensorrt_is_told_how_to_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("fastvid_export.backends.tensorrt.load", lambda record, folder, **given: told.update(given))
+    rewrite(folder, backend="tensorrt")
+    memory = ActivationMemory()
+    load_engine(folder, cuda_graphs=True, memory=memory)
+    assert told == {"cuda_graphs": True, "memory": memory}
+
+
+def test_an_engine_whose_load_kills_a_process_kills_another_one(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("fastvid_export.load.CHILD", "dying")
+    with pytest.raises(EngineError, match=r"cannot be loaded, tried in a process of its own: .* was killed by SIGSEGV"):
+        load_engine(built, probe=True)
+    load_engine(built)
+
+
+@pytest.mark.slow  # a process imports torch
+def test_a_load_that_goes_well_and_one_that_does_not_in_a_process_of_its_own(folder: Path) -> None:
+    assert load_engine(folder, probe=True).record == read_record(folder)
+    rewrite(folder, target=("cpu", "sparc"))
+    with pytest.raises(EngineError, match=r"in a process of its own: the engine was built for cpu sparc, this is cpu"):
+        load_engine(folder, probe=True)
 
 
 def test_installing_over_a_folder_keeps_what_is_not_of_an_engine(folder: Path, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from .test_record import RECORD
 
 def test_tensorrt_inside_onnxruntime_is_told_every_profile(tmp_path: Path) -> None:
     record = replace(RECORD, profiles=PROFILES[:2], inputs=(replace(RECORD.inputs[0], shape=("b", "t", (2, "t"))),))
-    options = provider_options("tensorrt", record, tmp_path)
+    options = provider_options("tensorrt", record, tmp_path, 1)
+    assert options["device_id"] == "1"
     assert options["trt_profile_min_shapes"] == "x:1x1x2,x:1x2x4"
     assert options["trt_profile_opt_shapes"] == "x:2x6x12,x:2x4x8"
     assert options["trt_profile_max_shapes"] == "x:4x32x64,x:4x8x16"
     assert options["trt_engine_cache_path"] == str(tmp_path)
     assert (options["trt_fp16_enable"], options["trt_bf16_enable"]) == ("1", "0")
-    assert provider_options("cpu", record, tmp_path) == {}
+    assert provider_options("cpu", record, tmp_path, None) == {}
 
 
 def test_providers_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

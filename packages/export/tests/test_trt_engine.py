@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from fastvid_export import EngineError
+from fastvid_export import ActivationMemory, EngineError
 from fastvid_export.backends import tensorrt
 from fastvid_export.backends.trt_api import TrtApi
-from fastvid_export.backends.trt_engine import ActivationMemory, TrtEngine
+from fastvid_export.backends.trt_engine import TrtEngine
 from fastvid_export.guard import GuardedEngine
 from fastvid_export.record import EngineRecord, OutputRecord
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from .engines import PROFILES
 from .test_record import RECORD
 
+CPU = torch.device("cpu")
 FP32 = replace(
     RECORD,
     inputs=(replace(RECORD.inputs[0], dtype="float32", shape=("b", "t", 4)),),
@@ -111,8 +112,8 @@ def loaded(
     engine: Engine | None, record: EngineRecord = FP32, memory: ActivationMemory | None = None, **options: bool
 ) -> TrtEngine:
     api = TrtApi(fake_tensorrt(engine), "tensorrt")
-    memory = memory or ActivationMemory(torch.device("cpu"))
-    return TrtEngine(api, record, b"plan", memory=memory, stream=lambda: 7, **options)
+    memory = memory or ActivationMemory()
+    return TrtEngine(api, record, b"plan", device=CPU, memory=memory, stream=lambda: 7, **options)
 
 
 def x(*shape: int) -> Mapping[str, Tensor]:
@@ -147,15 +148,15 @@ def test_inputs_that_are_not_contiguous_are_copied() -> None:
 
 
 def test_engines_share_scratch_memory_that_only_grows() -> None:
-    memory = ActivationMemory(torch.device("cpu"))
+    memory = ActivationMemory()
     engines = Engine(), Engine()
     runs = [loaded(engine, memory=memory) for engine in engines]
     for run, length in ((runs[0], 8), (runs[1], 4), (runs[0], 16)):
         run(x(1, length, 4), 0)
     assert engines[1].context.memory is not None
     assert engines[1].context.memory[1] == 400
-    assert memory.of(1).numel() == 1600
-    assert memory.of(1).data_ptr() == memory.of(1600).data_ptr()
+    assert memory.of(1, CPU).numel() == 1600
+    assert memory.of(1, CPU).data_ptr() == memory.of(1600, CPU).data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,8 @@ class FakeGraph:
         FakeGraph.replays += 1
 
 
-def test_cuda_graphs_are_recorded_for_each_profile_shapes_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_graphs_are_recorded_for_each_profile_and_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for each address: the inputs of a pipeline lie elsewhere at every step."""
     from contextlib import nullcontext
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
@@ -205,11 +207,19 @@ def test_cuda_graphs_are_recorded_for_each_profile_shapes_and_addresses(monkeypa
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     engine = Engine()
     run = loaded(engine, cuda_graphs=True)
-    first, second = x(1, 4, 4), x(1, 4, 4)
-    outputs = [run(first, 0)[0], run(first, 0)[0], run(second, 0)[0], run(first, 1)[0]]
-    assert len([call for call in engine.calls if call[0] == "run"]) == 6  # a warm run and a recorded one, three times
+    calls = [({"x": torch.full((1, 4, 4), float(n))}, profile) for n, profile in ((1, 0), (2, 0), (3, 0), (4, 1))]
+    outputs, read = [], []
+    for inputs, profile in calls:
+        outputs.append(run(inputs, profile)[0])
+        recorded = run._graphs[profile, ((1, 4, 4),)]  # type: ignore[index]
+        assert recorded.inputs["x"].data_ptr() != inputs["x"].data_ptr()  # which the caller may free
+        read.append(recorded.inputs["x"].unique().item())
+    assert read == [1, 2, 3, 4]  # what each replay reads is what came in
+    assert len([call for call in engine.calls if call[0] == "run"]) == 4  # a warm run and a recorded one, twice
     assert FakeGraph.replays == 4
     assert len({output.data_ptr() for output in outputs}) == 4  # no result is overwritten by the next
+    run(x(1, 5, 4), 0)
+    assert len([call for call in engine.calls if call[0] == "run"]) == 6
 
 
 @pytest.mark.parametrize(
@@ -226,7 +236,6 @@ def test_only_on_the_gpu_that_it_was_built_for(
 ) -> None:
     monkeypatch.setattr(tensorrt, "load_api", lambda kind: SimpleNamespace(version="1.7.1", kind=kind))
     monkeypatch.setattr(tensorrt, "TrtEngine", lambda *arguments, **options: "an engine")
-    monkeypatch.setattr(tensorrt, "ActivationMemory", lambda device: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(tensorrt, "this_gpu", lambda: here)

@@ -20,9 +20,8 @@ PARTS = ("transformer", "refiner", "upsampler", "decoder")
 class Engine:
     """The part itself, and a note of what it was opened with."""
 
-    def __init__(self, folder: Path, eager: Any, *, fallback: str) -> None:
-        self.eager, self.opened = eager, (folder, fallback)
-        self.records = {"dense": "key"}
+    def __init__(self, eager: Any) -> None:
+        self.eager = eager
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.eager, name)
@@ -35,14 +34,33 @@ class Engine:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path, str]]:
     calls: list[tuple[str, Path, str]] = []
 
-    def find(group: str, name: str) -> Callable[..., Engine]:
+    def find(group: str, name: str) -> type:
         assert group == "fastvid.engine"
 
-        def opening(folder: Path, eager: Any, *, fallback: str) -> Engine:
-            calls.append((name, folder, fallback))
-            return Engine(folder, eager, fallback=fallback)
+        assert name == "folder"
 
-        return opening
+        class Folder:
+            def __init__(self, folder: Path, *, fallback: str) -> None:
+                self.opened, self.records = (folder, fallback), {}
+
+            def _open(self, part: str, eager: Any) -> Engine:
+                calls.append((part, *self.opened))
+                self.records[part] = {"dense": "key"}
+                return Engine(eager)
+
+            def transformer(self, eager: Any) -> Engine:
+                return self._open("transformer", eager)
+
+            def refiner(self, eager: Any) -> Engine:
+                return self._open("refiner", eager)
+
+            def upsampler(self, eager: Any) -> Engine:
+                return self._open("upsampler", eager)
+
+            def autoencoder(self, eager: Any) -> Engine:
+                return self._open("decoder", eager)
+
+        return Folder
 
     monkeypatch.setattr(cli.discovery, "find", find)
     return calls
@@ -74,6 +92,12 @@ def test_each_part_that_has_a_folder_is_replaced(opened: list[tuple[str, Path, s
     assert pipe.refiner is not None
     parts = (pipe.transformer, pipe.refiner.transformer, pipe.refiner.upsampler, pipe.autoencoder)
     assert all(isinstance(part, Engine) for part in parts)
+    assert [type(part.eager).__name__ for part in parts] == [
+        "FakeTransformer",
+        "FakeTransformer",
+        "FakeUpsampler",
+        "FakeAutoencoder",
+    ]
 
 
 def test_others_stay(opened: list[tuple[str, Path, str]], tmp_path: Path) -> None:

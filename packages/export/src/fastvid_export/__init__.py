@@ -1,5 +1,6 @@
 """fastvid-export: graphs and engines of video models with dynamic shapes, verified against eager, and served."""
 
+from fastvid_export.activation_memory import ActivationMemory
 from fastvid_export.backends.aotinductor import AOTInductor
 from fastvid_export.backends.onnxruntime import OnnxRuntime
 from fastvid_export.backends.tensorrt import TensorRT
@@ -21,7 +22,7 @@ from fastvid_export.record import EngineRecord
 from fastvid_export.runtime import OnnxEngine, ReferenceEngine
 from fastvid_export.serving.autoencoder import EngineAutoencoder
 from fastvid_export.serving.engine_module import EngineModule, Fallback
-from fastvid_export.serving.opening import open_autoencoder, open_refiner, open_transformer, open_upsampler
+from fastvid_export.serving.opening import EngineFolder
 from fastvid_export.serving.transformer import EngineTransformer
 from fastvid_export.serving.upsampler import EngineUpsampler
 from fastvid_export.verify import ParityCase, ParityError, ParityReport, verify
@@ -34,10 +35,12 @@ __all__ = [
     "OPSETS",
     "TRANSFORMER_AXES",
     "AOTInductor",
+    "ActivationMemory",
     "AxisRange",
     "BuildError",
     "EngineAutoencoder",
     "EngineError",
+    "EngineFolder",
     "EngineModule",
     "EngineRecord",
     "EngineTransformer",
@@ -71,10 +74,6 @@ __all__ = [
     "largest_that_fits",
     "load_engine",
     "matching_exportable",
-    "open_autoencoder",
-    "open_refiner",
-    "open_transformer",
-    "open_upsampler",
     "profiles_of",
     "reference_exportable",
     "transformer_exportable",

@@ -16,7 +16,7 @@ from fastvid_export.errors import BuildError, EngineError
 from fastvid_export.exportable import Exportable
 from fastvid_export.guard import GuardedEngine, type_name
 from fastvid_export.install import describe, install, locked, workshop
-from fastvid_export.load import load_raw, read_record
+from fastvid_export.load import Running, load_raw, read_record
 from fastvid_export.profile import Profile, check_profiles, smallest_that_holds
 from fastvid_export.record import EngineRecord, OutputRecord, TensorRecord
 from fastvid_export.verify import ParityError, ParityReport, verify
@@ -201,7 +201,7 @@ def _compare(
     cases: Cases,
     tolerance: float | None,
 ) -> ParityReport:
-    engine = GuardedEngine(record, load_raw(record, folder))
+    engine = GuardedEngine(record, load_raw(record, folder, Running()))
     report = verify(exportable, engine, cases=cases, tolerance=tolerance)
     if not report.passed:
         raise ParityError(report)

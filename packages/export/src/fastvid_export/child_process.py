@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastvid_export.errors import BuildError
+from fastvid_export.errors import BuildError, EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def run_child(module: str, request: Mapping[str, Any], folder: Path) -> dict[str
             process.kill()
             raise
     if not answered.is_file():
-        raise BuildError(f"the builder {_death(process.returncode)}; its last lines:\n" + "\n".join(lines))
+        raise BuildError(f"the child process {_death(process.returncode)}; its last lines:\n" + "\n".join(lines))
     answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
     if "missing" in answer:
         raise ImportError(answer["missing"])
@@ -77,7 +77,7 @@ def serve(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         answer = work(json.loads(asked.read_text(encoding="utf-8")))
     except ImportError as error:
         answer = {"missing": str(error)}
-    except BuildError as error:
+    except (BuildError, EngineError) as error:
         answer = {"error": str(error)}
     unfinished = answered.with_suffix(".part")
     unfinished.write_text(json.dumps(answer), encoding="utf-8")

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,31 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_digest(module: nn.Module) -> str:
+@final
+class TensorDigests:
+    """SHA-256 of the values of tensors, each of them read once: for as long as nothing writes to them."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Tensor, bytes]] = {}  # the tensor is held, so that no other gets its identity
+
+    def of(self, tensor: Tensor) -> bytes:
+        """Of this one."""
+        if id(tensor) not in self._known:
+            plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            array: Any = plain  # is a buffer, which its types do not say
+            self._known[id(tensor)] = tensor, hashlib.sha256(array).digest()
+        return self._known[id(tensor)][1]
+
+
+def weights_digest(module: nn.Module, known: TensorDigests | None = None) -> str:
     """SHA-256 of all parameters and buffers with their names, types and shapes, and of the configurations.
 
     Numbers of a configuration, such as the mean of latents, become constants of the graph. The same on every device.
+
+    Args:
+        known: shared by calls for modules around one model, whose weights are then read once.
     """
+    known = known or TensorDigests()
     digest = hashlib.sha256()
     for name, part in module.named_modules():
         config = getattr(part, "config", None)
@@ -30,7 +50,7 @@ def weights_digest(module: nn.Module) -> str:
             digest.update(f"{name} {config!r}\n".encode())
     for name, tensor in sorted({**dict(module.named_parameters()), **dict(module.named_buffers())}.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes(tensor))
+        digest.update(known.of(tensor))
     return digest.hexdigest()
 
 
@@ -47,8 +67,3 @@ def graph_digest(path: Path) -> str:
             tensor.ClearField("raw_data")
             tensor.ClearField("external_data")
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-
-
-def _bytes(tensor: Tensor) -> Any:
-    plain = tensor.detach().cpu().contiguous().reshape(-1)
-    return plain.view(torch.uint8).numpy()  # an array is a buffer, which its types do not say

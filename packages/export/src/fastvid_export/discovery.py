@@ -32,8 +32,8 @@ BRINGS: dict[Part, str] = {
 }
 
 
-def load_part(folder: Path, part: Part, dtype: torch.dtype | None = None) -> Any:
-    """The model of a folder, or of the part's folder in a pipeline, in evaluation mode.
+def load_part(folder: Path, part: Part, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Any:
+    """The model of a folder, or of the part's folder in a pipeline, in evaluation mode; None: on the CPU.
 
     `dtype` is that of the weights; what a model keeps in float32 all the same stays that. None: float32.
 
@@ -58,7 +58,7 @@ def load_part(folder: Path, part: Part, dtype: torch.dtype | None = None) -> Any
             f"`model` is a {class_name!r}, which is not a {part} that is installed: {', '.join(offered)}"
             f" (more may come with: pip install -U {BRINGS[part]})"
         )
-    return offered[class_name].load().from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
+    return offered[class_name].load().from_pretrained(folder, dtype=dtype, device=device, local_files_only=True).eval()
 
 
 def installed(part: Part) -> dict[str, EntryPoint]:

@@ -8,6 +8,7 @@ from fastvid_export.exportable import Exportable
 from fastvid_export.graphs.content_transformer import content_transformer_exportable
 from fastvid_export.graphs.decoder import decoder_exportable
 from fastvid_export.graphs.encoder import encoder_exportable
+from fastvid_export.graphs.kinds import is_content_transformer
 from fastvid_export.graphs.transformer import matching_exportable, transformer_exportable
 from fastvid_export.graphs.upsampler import upsampler_exportable
 from fastvid_export.record import EngineRecord
@@ -20,9 +21,15 @@ def expected_of(record: EngineRecord, model: Any) -> Exportable:
     """The graph of this model that has the inputs and outputs of the record.
 
     Raises:
-        EngineError: a record of no graph that is known here.
-        ValueError: the model has no such graph.
+        EngineError: a record of no graph that is known here, or that the model does not have.
     """
+    try:
+        return _expected(record, model)
+    except ValueError as error:  # no such block, say
+        raise EngineError(f"the engine is of another {record.name} than this: {error}") from error
+
+
+def _expected(record: EngineRecord, model: Any) -> Exportable:
     match record.name:
         case "encoder":
             return encoder_exportable(model)
@@ -41,7 +48,7 @@ def expected_of(record: EngineRecord, model: Any) -> Exportable:
 def _transformer(record: EngineRecord, model: Any) -> Exportable:
     text_mask = _takes(record, "text_mask")
     block_tables = any(tensor.name == "cos" and len(tensor.shape) > SHARED_AXES for tensor in record.inputs)
-    if hasattr(model.config, "content_frame"):
+    if is_content_transformer(model):
         return content_transformer_exportable(model, text_mask=text_mask)
     if record.name == "transformer that matches":
         queries, values = (_blocks(record.outputs, name) for name in ("query", "value"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -274,7 +274,6 @@ class Selection(Protocol):
     def keep_kv(self) -> Int[Tensor, "b heads m"] | None: ...
 
 
-@runtime_checkable
 class SelectingAttention(Protocol):
     """Attention that drops tokens, and can say before a step which ones."""
 

@@ -1,12 +1,17 @@
 """An engine's folder -> an engine that runs, or the reason why it must not."""
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from fastvid_export.activation_memory import ActivationMemory
 from fastvid_export.backends import aotinductor, onnxruntime, tensorrt, torch_tensorrt
-from fastvid_export.digest import file_digest, weights_digest
-from fastvid_export.errors import EngineError
+from fastvid_export.child_process import run_child
+from fastvid_export.digest import TensorDigests, file_digest, weights_digest
+from fastvid_export.errors import BuildError, EngineError
 from fastvid_export.exportable import Exportable
 from fastvid_export.guard import GuardedEngine, RawEngine, shown, type_name
 from fastvid_export.record import SIDECAR, EngineRecord
@@ -20,7 +25,47 @@ class LoadedEngine:
     engine: GuardedEngine
 
 
-def load_engine(folder: str | os.PathLike[str], *, expect: Exportable | None = None) -> LoadedEngine:
+LAUNCHED_BY_US = ("tensorrt", "tensorrt_rtx")
+"""Backends that leave launches and scratch memory to this package."""
+
+CHILD = "fastvid_export.load_child"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """How an engine runs; none of it changes what it computes.
+
+    Attributes:
+        cuda_graphs: record each new choice of profile and shapes, and replay it. Engines of TensorRT only.
+        memory: for the scratch of this engine and of others that run on the same stream; None: of its own. Engines of
+            TensorRT only.
+    """
+
+    cuda_graphs: bool = False
+    memory: ActivationMemory | None = None
+
+    def check(self, record: EngineRecord) -> None:
+        """Refuse what has no effect on this engine.
+
+        Raises:
+            ValueError: its backend launches its kernels itself.
+        """
+        for name in ("cuda_graphs", "memory"):
+            if getattr(self, name) not in (False, None) and record.backend not in LAUNCHED_BY_US:
+                raise ValueError(
+                    f"`{name}` has no effect on an engine of {record.backend}, which launches its work and takes its"
+                    " memory itself; those of TensorRT leave both to the caller. Leave it out"
+                )
+
+
+def load_engine(
+    folder: str | os.PathLike[str],
+    *,
+    expect: Exportable | None = None,
+    cuda_graphs: bool = False,
+    memory: ActivationMemory | None = None,
+    probe: bool = False,
+) -> LoadedEngine:
     """Load the engine of a folder, once everything about it was found to be as its sidecar says.
 
     An engine is a program: a folder that others can write to can run what they like. The digests find accidents, not
@@ -29,15 +74,39 @@ def load_engine(folder: str | os.PathLike[str], *, expect: Exportable | None = N
     Args:
         folder: as `build_engine` left it.
         expect: what the engine shall stand for; None: whatever it stands for.
+        cuda_graphs: record each new choice of profile and shapes as a CUDA graph, and replay it; pays where launches
+            take long beside the work, and keeps memory for each choice. Engines of TensorRT only.
+        memory: for the scratch of this engine and of others that run on the same stream, one after another; None: of
+            its own. Engines of TensorRT only.
+        probe: load it first in a process of its own, which a runtime that crashes on it takes down instead of this one.
+            Takes twice as long, and the memory of two while it lasts.
     Raises:
         EngineError: there is no engine, it is damaged, of another model, precision, GPU or version.
         ImportError: the package that runs it is not installed.
+        ValueError: `cuda_graphs` or `memory` for a backend that has no use for them.
     """
     place = Path(folder)
     record = read_record(place)
     if expect is not None:
         check_expected(record, expect)
-    return LoadedEngine(record=record, engine=GuardedEngine(record, load_raw(record, place)))
+    return load_record(record, place, running=Running(cuda_graphs=cuda_graphs, memory=memory), probe=probe)
+
+
+def load_record(record: EngineRecord, folder: Path, *, running: Running, probe: bool = False) -> LoadedEngine:
+    """The same for a record that was read and checked."""
+    running.check(record)
+    if probe:
+        _probe(folder)
+    return LoadedEngine(record=record, engine=GuardedEngine(record, load_raw(record, folder, running)))
+
+
+def _probe(folder: Path) -> None:
+    gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
+    try:
+        with tempfile.TemporaryDirectory() as letters:
+            run_child(CHILD, {"folder": str(folder.absolute()), "gpu": gpu}, Path(letters))
+    except BuildError as error:
+        raise EngineError(f"the engine in {folder} cannot be loaded, tried in a process of its own: {error}") from error
 
 
 def read_record(folder: Path) -> EngineRecord:
@@ -65,9 +134,11 @@ def read_record(folder: Path) -> EngineRecord:
     return record
 
 
-def check_expected(record: EngineRecord, expect: Exportable) -> None:
+def check_expected(record: EngineRecord, expect: Exportable, known: TensorDigests | None = None) -> None:
     """The engine is of this model, in its present state, with these inputs.
 
+    Args:
+        known: shared where several engines of one model are checked, whose weights are then read once.
     Raises:
         EngineError: it is not.
     """
@@ -86,13 +157,13 @@ def check_expected(record: EngineRecord, expect: Exportable) -> None:
     precision = type_name(expect.precision)
     if record.precision != precision:
         raise EngineError(f"the engine computes in {record.precision}, the model in {precision}")
-    if record.weights != weights_digest(expect.module):
+    if record.weights != weights_digest(expect.module, known):
         raise EngineError(
             "the engine was built from other weights than the model has, or other settings; build it anew"
         )
 
 
-def load_raw(record: EngineRecord, folder: Path) -> RawEngine:
+def load_raw(record: EngineRecord, folder: Path, running: Running) -> RawEngine:
     """Load by the backend that the record names; its files must have been checked."""
     match record.backend:
         case "onnxruntime":
@@ -100,7 +171,7 @@ def load_raw(record: EngineRecord, folder: Path) -> RawEngine:
         case "aotinductor":
             return aotinductor.load(record, folder)
         case "tensorrt" | "tensorrt_rtx":
-            return tensorrt.load(record, folder)
+            return tensorrt.load(record, folder, memory=running.memory, cuda_graphs=running.cuda_graphs)
         case "torch_tensorrt":
             return torch_tensorrt.load(record, folder)
         case other:

@@ -93,6 +93,56 @@ def test_a_mask_to_be_added_is_no_mask_of_what_counts(eager: Transformer) -> Non
         served(eager, text_mask=True)(**inputs(), text_mask=torch.zeros(2, 5))
 
 
+def few(eager: Transformer, most: int, **blocks: Any) -> EngineTransformer:
+    """Engines that take so many videos at once."""
+    b = AxisRange(minimum=1, example=1, maximum=most)
+    return EngineTransformer(
+        eager,
+        loaded(transformer_exportable(eager, text_mask=True), b=b),
+        reduced=loaded(transformer_exportable(eager, text_mask=True, **blocks), b=b),
+        matching=loaded(matching_exportable(eager, text_mask=True, **blocks), b=b),
+    )
+
+
+def of_batch(call: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
+    """The same with another number of videos, all different."""
+    generator = torch.Generator().manual_seed(batch)
+    drawn = {
+        name: torch.randn(batch, *call[name].shape[1:], generator=generator)
+        for name in ("latents", "text", "condition")
+    }
+    times = torch.arange(batch) * 100.0
+    return {**drawn, "timestep": times, "positions": call["positions"], "text_mask": drawn["text"][..., 0] > -1}
+
+
+@pytest.mark.parametrize(("batch", "most"), [(2, 1), (3, 2), (5, 2), (2, 2)])
+def test_a_batch_that_no_profile_holds_runs_in_parts(eager: Transformer, batch: int, most: int) -> None:
+    call = of_batch(inputs(), batch)
+    blocks: dict[str, Any] = {"q_blocks": (0, 1), "kv_blocks": (1, 2)}
+    engines = few(eager, most, **blocks)
+    torch.testing.assert_close(engines(**call), eagerly(eager, call))
+    generator = torch.Generator().manual_seed(2)
+    keep = torch.rand(batch, 2, N, generator=generator).argsort(-1).int()
+    restore = torch.randint(0, 7, (batch, 2, N), generator=generator).int()
+    dropping = Dropping({1: Kept(keep_q=keep[..., :7], restore=restore, keep_kv=keep[..., 3:])})
+    expected = eagerly(eager, call | {"attention": dropping})
+    eager.eager_calls = 0
+    engines(**call, attention=dropping)
+    assert dropping.asked == [((batch, 2, N, 4), 3, GRID)]  # an accelerator decides for all of them together
+    assert {tensor.shape[0] for pair in dropping.matched.values() for tensor in pair if tensor is not None} == {batch}
+    torch.testing.assert_close(engines(**call, attention=dropping), expected)
+    assert eager.eager_calls == 0
+
+
+def test_parts_do_not_help_where_another_axis_is_outside(eager: Transformer) -> None:
+    b, t = AxisRange(minimum=2, example=2, maximum=2), AxisRange(minimum=1, example=2, maximum=2)
+    engine = EngineTransformer(eager, loaded(transformer_exportable(eager, text_mask=True), b=b, t=t))
+    with pytest.raises(EngineError, match=r"b = 4 \(2 to 2\), t = 3 \(1 to 2\)"):
+        engine(**of_batch(inputs(3), 4))
+    with pytest.raises(EngineError, match=r"b = 3 \(2 to 2\) of"):  # parts of 2 and 1
+        engine(**of_batch(inputs(2), 3))
+
+
 def test_types_are_those_of_the_engine_and_of_the_latents(eager: Transformer) -> None:
     call = inputs()
     half = {name: tensor.half() if name != "positions" else tensor for name, tensor in call.items()}

@@ -56,7 +56,10 @@ def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
         Path | None, typer.Option(help="Folder of engines, as fastvid-cli export build makes them.")
     ] = None,
     engine_fallback: Annotated[
-        str, typer.Option(help="What an engine cannot take: error, or eager for the model itself.")
+        str,
+        typer.Option(
+            help="What an engine cannot take, or where it cannot be loaded: error, or eager for the model itself."
+        ),
     ] = "error",
     seed: Annotated[int, typer.Option(help="The same seed gives the same frames.")] = 0,
     negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastvid_export.backend import Cases, Prepared
+from fastvid_export.backends.gpu import current_gpu, this_gpu
 from fastvid_export.backends.torch_program import prepare_program
 from fastvid_export.child_process import run_child
 from fastvid_export.errors import BuildError, EngineError
@@ -70,6 +71,7 @@ class AOTInductor:
             "program": str(prepared.files[0]),
             "package": str(package),
             "options": {"max_autotune": self.max_autotune},
+            "gpu": torch.cuda.current_device() if self.device == "cuda" else None,
         }
         run_child("fastvid_export.backends.aotinductor_child", request, folder)
         return (package,)
@@ -79,10 +81,10 @@ def this_machine(device: Device) -> tuple[str, ...]:
     """What native code depends on: the processor's instruction set, or the GPU."""
     if device == "cpu":
         return "cpu", platform.machine(), torch.backends.cpu.get_cpu_capability()
-    if not torch.cuda.is_available():
+    gpu = this_gpu()
+    if gpu is None:
         raise BuildError("`device` is 'cuda', and there is no GPU here; 'cpu' would run")
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm{major}{minor}", torch.cuda.get_device_name()
+    return gpu
 
 
 @final
@@ -97,11 +99,13 @@ class AOTInductorEngine:
     """
 
     def __init__(self, record: EngineRecord, path: Path) -> None:
+        self._device = torch.device("cpu") if record.target[0] == "cpu" else current_gpu()
         try:
-            self._run: Callable[..., Tensor | Sequence[Tensor]] = torch._inductor.aoti_load_package(str(path))
+            self._run: Callable[..., Tensor | Sequence[Tensor]] = torch._inductor.aoti_load_package(
+                str(path), device_index=-1 if self._device.index is None else self._device.index
+            )
         except Exception as error:  # what torch raises for it is no documented class
             raise EngineError(f"torch cannot load {path.name}: {error}") from error
-        self._device = torch.device("cpu" if record.target[0] == "cpu" else "cuda")
 
     def __call__(self, inputs: Mapping[str, Tensor], profile: int, /) -> tuple[Tensor, ...]:
         held = {name: tensor.detach().to(self._device).contiguous() for name, tensor in inputs.items()}

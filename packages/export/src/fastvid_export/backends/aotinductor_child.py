@@ -18,6 +18,8 @@ LOST_RANGE = "vr must not be None for symbol"
 def build(request: dict[str, Any]) -> dict[str, Any]:
     """The package is written where the request says."""
     options = {name: value for name, value in request["options"].items() if value}
+    if request["gpu"] is not None:
+        torch.cuda.set_device(request["gpu"])  # the one that the caller is on
     try:
         try:
             _compile(request, options)

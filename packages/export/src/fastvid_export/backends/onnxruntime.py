@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from fastvid_export.backend import Cases, Prepared
+from fastvid_export.backends.gpu import current_gpu, this_gpu
 from fastvid_export.backends.onnx_graph import prepare_onnx
 from fastvid_export.errors import EngineError
 from fastvid_export.exportable import Exportable
@@ -79,17 +80,17 @@ def target_of(provider: Provider) -> tuple[str, ...]:
     """Where a graph runs: any machine of this kind, or the GPU that is here."""
     if provider == "cpu":
         return "cpu", platform.machine()
-    if not torch.cuda.is_available():
+    gpu = this_gpu()
+    if gpu is None:
         raise EngineError(f"`provider` is {provider!r}, and there is no GPU here; 'cpu' would run")
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm{major}{minor}", torch.cuda.get_device_name()
+    return gpu
 
 
-def provider_options(provider: Provider, record: EngineRecord, cache: Path) -> dict[str, str]:
+def provider_options(provider: Provider, record: EngineRecord, cache: Path, gpu: int | None) -> dict[str, str]:
     """What onnxruntime is told; for TensorRT the shapes of every profile, in the form `x:1x4x8x8,y:1`."""
     if provider == "cpu":
         return {}
-    options = {"device_id": "0"}
+    options = {"device_id": str(gpu)}
     if provider == "tensorrt":
         options |= {
             "trt_engine_cache_enable": "1",
@@ -128,14 +129,14 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # failures are raised, with the same text
         options.intra_op_num_threads = torch.get_num_threads()
-        chosen = (PROVIDERS[provider], provider_options(provider, record, path.parent))
+        self.device = torch.device("cpu") if provider == "cpu" else current_gpu()
+        chosen = (PROVIDERS[provider], provider_options(provider, record, path.parent, self.device.index))
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[chosen])
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             raise EngineError(f"onnxruntime cannot load {path.name}: {error}") from error
         if PROVIDERS[provider] not in self._session.get_providers():  # it falls back to the CPU without a word
             raise EngineError(f"onnxruntime cannot compute by {PROVIDERS[provider]} here")
-        self.device = torch.device("cpu" if provider == "cpu" else "cuda:0")
         self._outputs = record.outputs
 
     def __call__(self, inputs: Mapping[str, Tensor], profile: int, /) -> tuple[Tensor, ...]:

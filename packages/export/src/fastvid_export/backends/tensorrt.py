@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from fastvid_export.activation_memory import ActivationMemory
 from fastvid_export.backend import Cases, Prepared
+from fastvid_export.backends.gpu import current_gpu, this_gpu
 from fastvid_export.backends.onnx_graph import prepare_onnx
 from fastvid_export.backends.trt_api import BuilderOptions, Kind, load_api
-from fastvid_export.backends.trt_engine import ActivationMemory, TrtEngine
+from fastvid_export.backends.trt_engine import TrtEngine
 from fastvid_export.child_process import run_child
 from fastvid_export.errors import BuildError, EngineError
 from fastvid_export.exportable import Exportable
@@ -34,7 +36,6 @@ class TensorRT:
         workspace: bytes of scratch memory that a layer may take; None: all there is.
         optimization_level: 0 to 5; None: TensorRT's default.
         tf32: whether float32 may lose mantissa bits in matrix products.
-        weight_streaming: whether weights may stay in host memory.
         timing_cache: file that keeps measured times from one build to the next, for data centres only.
     """
 
@@ -44,7 +45,6 @@ class TensorRT:
     workspace: int | None = None
     optimization_level: int | None = None
     tf32: bool = False
-    weight_streaming: bool = False
     timing_cache: Path | None = None
 
     def __post_init__(self) -> None:
@@ -79,21 +79,22 @@ class TensorRT:
     def target(self) -> tuple[str, ...]:
         if self.kind == "tensorrt_rtx":
             return tuple(f"sm{capability}" for capability in sorted(self.compute_capabilities))
-        if not torch.cuda.is_available():
+        gpu = this_gpu()
+        if gpu is None:
             raise BuildError("TensorRT for data centres builds on the GPU it builds for, and there is none here")
-        return this_gpu()
+        return gpu
 
     def options(self) -> dict[str, str | int | bool]:
         given = {
             "workspace": self.workspace,
             "optimization_level": self.optimization_level,
             "tf32": self.tf32,
-            "weight_streaming": self.weight_streaming,
         }
         return {name: value for name, value in given.items() if value is not None}
 
     def runs_here(self) -> bool:
-        return torch.cuda.is_available() and (self.kind == "tensorrt" or this_gpu()[0] in self.target())
+        gpu = this_gpu()
+        return gpu is not None and (self.kind == "tensorrt" or gpu[0] in self.target())
 
     def prepare(self, exportable: Exportable, folder: Path, cases: Cases | None) -> Prepared:
         return prepare_onnx(exportable, folder, self.flavour, cases)
@@ -106,7 +107,6 @@ class TensorRT:
             workspace=self.workspace,
             optimization_level=self.optimization_level,
             tf32=self.tf32,
-            weight_streaming=self.weight_streaming,
         )
         check_room(prepared.files, folder)
         plan = folder / "engine.plan"
@@ -121,15 +121,10 @@ class TensorRT:
             "options": asdict(options),
             "profiles": ranges,
             "timing_cache": None if self.timing_cache is None else str(self.timing_cache),
+            "gpu": torch.cuda.current_device() if self.kind == "tensorrt" else None,
         }
         run_child("fastvid_export.backends.tensorrt_child", request, folder)
         return (plan,)
-
-
-def this_gpu() -> tuple[str, ...]:
-    """Compute capability and name of torch's current GPU."""
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm{major}{minor}", torch.cuda.get_device_name()
 
 
 def check_room(graph: Sequence[Path], folder: Path) -> None:
@@ -167,9 +162,14 @@ def _gigabytes(number: int) -> str:
     return f"{number / 1e9:.2f} GB"
 
 
-def load(record: EngineRecord, folder: Path) -> TrtEngine:
+def load(
+    record: EngineRecord, folder: Path, *, memory: ActivationMemory | None = None, cuda_graphs: bool = False
+) -> TrtEngine:
     """The engine of a record that was checked, on torch's current GPU and, at each call, its current stream.
 
+    Args:
+        memory: shared with other engines of the same stream; None: of its own.
+        cuda_graphs: as of `TrtEngine`.
     Raises:
         EngineError: of another version, or for another GPU.
         ImportError: this TensorRT is not installed.
@@ -178,17 +178,19 @@ def load(record: EngineRecord, folder: Path) -> TrtEngine:
     api = load_api(kind)
     if record.backend_version != api.version:
         raise EngineError(f"the engine was built by {kind} {record.backend_version}, installed is {api.version}")
-    if not torch.cuda.is_available():
-        raise EngineError(f"the engine was built for {' '.join(record.target)}, and there is no GPU here")
     gpu = this_gpu()
+    if gpu is None:
+        raise EngineError(f"the engine was built for {' '.join(record.target)}, and there is no GPU here")
     fits = record.target == gpu if kind == "tensorrt" else gpu[0] in record.target
     if not fits:
         raise EngineError(f"the engine was built for {' '.join(record.target)}, the GPU here is {' '.join(gpu)}")
-    device = torch.device("cuda", torch.cuda.current_device())
+    device = current_gpu()
     return TrtEngine(
         api,
         record,
         (folder / record.files[0].name).read_bytes(),
-        memory=ActivationMemory(device),
+        device=device,
+        memory=memory or ActivationMemory(),
         stream=lambda: torch.cuda.current_stream(device).cuda_stream,
+        cuda_graphs=cuda_graphs,
     )

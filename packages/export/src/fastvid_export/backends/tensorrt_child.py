@@ -15,6 +15,10 @@ logger = logging.getLogger(__name__)
 
 def build(request: dict[str, Any]) -> dict[str, Any]:
     """The plan, and the timing cache if one is kept, are written where the request says."""
+    if request["gpu"] is not None:
+        import torch
+
+        torch.cuda.set_device(request["gpu"])  # the one that the caller is on
     api = load_api(request["kind"])
     options = dict(request["options"])
     options["compute_capabilities"] = tuple(options["compute_capabilities"])

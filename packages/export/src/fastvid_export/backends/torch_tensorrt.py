@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastvid_export.backend import Cases, Prepared
+from fastvid_export.backends.gpu import current_gpu, this_gpu
 from fastvid_export.backends.torch_program import prepare_program
 from fastvid_export.child_process import run_child
 from fastvid_export.errors import BuildError, EngineError
@@ -42,7 +43,10 @@ class TorchTensorRT:
         return installed_version()
 
     def target(self) -> tuple[str, ...]:
-        return this_gpu()
+        gpu = this_gpu()
+        if gpu is None:
+            raise BuildError("torch-tensorrt builds on the GPU it builds for, and there is none here")
+        return gpu
 
     def options(self) -> dict[str, str | int | bool]:
         return {"require_full_compilation": self.require_full_compilation}
@@ -78,6 +82,7 @@ class TorchTensorRT:
             "engine": str(path),
             "inputs": ranges,
             "options": dict(self.options()),
+            "gpu": torch.cuda.current_device(),
         }
         run_child("fastvid_export.backends.torch_tensorrt_child", request, folder)
         return (path,)
@@ -109,14 +114,6 @@ def import_torch_tensorrt() -> Any:  # it has no types
     return package
 
 
-def this_gpu() -> tuple[str, ...]:
-    """Compute capability and name of torch's current GPU."""
-    if not torch.cuda.is_available():
-        raise BuildError("torch-tensorrt builds on the GPU it builds for, and there is none here")
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm{major}{minor}", torch.cuda.get_device_name()
-
-
 @final
 class TorchTensorRTEngine:
     """A torch program that calls TensorRT.
@@ -128,9 +125,10 @@ class TorchTensorRTEngine:
     def __init__(self, path: Path) -> None:
         import_torch_tensorrt()  # registers what the program calls
         self._run: Callable[..., Tensor | Sequence[Tensor]] = torch.export.load(path).module()
+        self._device = current_gpu()
 
     def __call__(self, inputs: Mapping[str, Tensor], profile: int, /) -> tuple[Tensor, ...]:
-        held = {name: tensor.to("cuda").contiguous() for name, tensor in inputs.items()}
+        held = {name: tensor.to(self._device).contiguous() for name, tensor in inputs.items()}
         try:
             returned = self._run(**held)
         except RuntimeError as error:
@@ -147,6 +145,6 @@ def load(record: EngineRecord, folder: Path) -> TorchTensorRTEngine:
     """
     if record.backend_version != (installed := installed_version()):
         raise EngineError(f"the engine was built by torch-tensorrt {record.backend_version}, installed is {installed}")
-    if not torch.cuda.is_available() or this_gpu() != record.target:
+    if this_gpu() != record.target:
         raise EngineError(f"the engine was built for {' '.join(record.target)}, which is not here")
     return TorchTensorRTEngine(folder / record.files[0].name)

@@ -11,6 +11,7 @@ from fastvid_export.errors import BuildError
 
 def build(request: dict[str, Any]) -> dict[str, Any]:
     """The engine is written where the request says."""
+    torch.cuda.set_device(request["gpu"])  # the one that the caller is on
     torch_tensorrt = import_torch_tensorrt()
     program = torch.export.load(request["program"])
     inputs = {

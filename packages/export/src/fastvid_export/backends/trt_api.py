@@ -37,14 +37,12 @@ class BuilderOptions:
         workspace: bytes of scratch memory that a layer may take.
         optimization_level: 0 to 5; higher searches longer.
         tf32: whether float32 may lose mantissa bits in matrix products.
-        weight_streaming: whether weights may stay in host memory.
     """
 
     compute_capabilities: tuple[int, ...] = ()
     workspace: int | None = None
     optimization_level: int | None = None
     tf32: bool = False
-    weight_streaming: bool = False
 
 
 @final
@@ -111,8 +109,6 @@ class TrtApi:
         trt = self._trt
         if not options.tf32:
             config.clear_flag(trt.BuilderFlag.TF32)  # on by default
-        if options.weight_streaming:
-            config.set_flag(trt.BuilderFlag.WEIGHT_STREAMING)
         if options.workspace is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
         if options.optimization_level is not None:
@@ -142,8 +138,8 @@ class TrtApi:
         errors = [text for severity, text in self.messages if severity in grave]
         if any(NO_KERNEL in text for text in errors):
             return (
-                "the attention operator of the fused flavour has no kernel for this type; build it in float16 or"
-                f" bfloat16, or build the portable flavour ({errors[0]})"
+                "the attention operator of the fused flavour has no kernel for this type, or for heads of this"
+                f" width or number; build it in float16 or bfloat16, or build the portable flavour ({errors[0]})"
             )
         return "; ".join(errors[:3]) or "it does not say why"
 

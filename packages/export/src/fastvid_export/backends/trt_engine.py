@@ -1,33 +1,30 @@
 """A TensorRT engine that runs on torch's memory and torch's stream."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
+from fastvid_export.activation_memory import ActivationMemory
 from fastvid_export.backends.trt_api import TrtApi
 from fastvid_export.errors import EngineError
 from fastvid_export.record import EngineRecord
 
-Key = tuple[int, tuple[tuple[tuple[int, ...], int], ...]]
-"""Profile, and shape and address of every input: what a recorded CUDA graph is good for."""
+Key = tuple[int, tuple[tuple[int, ...], ...]]
+"""Profile, and shape of every input: what a recorded CUDA graph is good for."""
 
 
 @final
-class ActivationMemory:
-    """Scratch memory that the engines of a pipeline share, as they run one after another on one stream."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A CUDA graph, and the memory that each of its replays reads and writes."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._buffer = torch.empty(0, dtype=torch.uint8, device=device)
-
-    def of(self, size: int) -> Tensor:
-        """At least `size` bytes; grows to the largest that was asked for."""
-        if self._buffer.numel() < size:
-            self._buffer = torch.empty(0, dtype=torch.uint8, device=self.device)  # frees the old one first
-            self._buffer = torch.empty(size, dtype=torch.uint8, device=self.device)
-        return self._buffer
+    graph: torch.cuda.CUDAGraph
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[Tensor, ...]
+    scratch: Tensor
 
 
 @final
@@ -38,10 +35,11 @@ class TrtEngine:
         api: the TensorRT that loaded it.
         record: what it was built for.
         plan: its bytes.
+        device: where it runs.
         memory: shared with other engines of the same stream.
         stream: handle of the stream to run on, asked at each call.
-        cuda_graphs: record the launch of each new choice of profile, shapes and addresses, and replay it when all of
-            them come again; pays where shapes and buffers stay the same, and costs memory for each that does not.
+        cuda_graphs: record the launch at each new choice of profile and shapes, and replay it when they come again, on
+            copies of the inputs; pays where launches take long beside the work, and keeps memory for each choice.
     Raises:
         EngineError: the plan cannot be loaded, or has other tensors than its record says.
     """
@@ -52,11 +50,12 @@ class TrtEngine:
         record: EngineRecord,
         plan: bytes,
         *,
+        device: torch.device,
         memory: ActivationMemory,
         stream: Callable[[], int],
         cuda_graphs: bool = False,
     ) -> None:
-        self._api, self._record, self._memory, self._stream = api, record, memory, stream
+        self._api, self._record, self._device, self._memory, self._stream = api, record, device, memory, stream
         self._engine = api.load(plan)
         taken, given = api.tensors(self._engine)
         recorded = {tensor.name: tensor.dtype for tensor in record.inputs}
@@ -72,17 +71,20 @@ class TrtEngine:
         self._types = {name: getattr(torch, dtype) for name, dtype in given.items()}
         self._context = api.make_context(self._engine)
         self._profile: int | None = None
-        self._graphs: dict[Key, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Tensor]] | None = (
-            {} if cuda_graphs else None
-        )
+        self._graphs: dict[Key, Recorded] | None = {} if cuda_graphs else None
 
     def __call__(self, inputs: Mapping[str, Tensor], profile: int, /) -> tuple[Tensor, ...]:
-        held = {name: tensor.to(self._memory.device).contiguous() for name, tensor in inputs.items()}
+        held = {name: tensor.to(self._device).contiguous() for name, tensor in inputs.items()}
         if self._graphs is not None:
-            return self._replay(held, profile)
-        return self._launch(held, profile)
+            return self._replay(self._graphs, held, profile)
+        outputs, scratch = self._launch(held, profile)
+        for tensor in (*held.values(), scratch):
+            if tensor.is_cuda:  # may be freed by the caller before the stream gets here
+                tensor.record_stream(torch.cuda.current_stream(tensor.device))
+        return outputs
 
-    def _launch(self, inputs: Mapping[str, Tensor], profile: int) -> tuple[Tensor, ...]:
+    def _launch(self, inputs: Mapping[str, Tensor], profile: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The outputs, once the stream gets here, and the scratch memory that they are computed in."""
         context, stream = self._context, self._stream()
         if profile != self._profile:
             if not context.set_optimization_profile_async(profile, stream):
@@ -95,30 +97,31 @@ class TrtEngine:
         if unknown := context.infer_shapes():
             raise EngineError(f"{self._api.kind} cannot tell the shapes of {list(unknown)}")
         size = context.update_device_memory_size_for_shapes()
-        scratch = self._memory.of(size)
+        scratch = self._memory.of(size, self._device)
         context.set_device_memory(scratch.data_ptr(), size)
         outputs = []
         for name in self._record.outputs:
             shape = tuple(context.get_tensor_shape(name))
-            outputs.append(torch.empty(shape, dtype=self._types[name], device=self._memory.device))
+            outputs.append(torch.empty(shape, dtype=self._types[name], device=self._device))
             context.set_tensor_address(name, outputs[-1].data_ptr())
         if not context.execute_async_v3(stream):
             raise EngineError(f"{self._api.kind} could not run the {self._record.name} engine")
-        for tensor in (*inputs.values(), scratch):
-            if tensor.is_cuda:  # may be freed by the caller before the stream gets here
-                tensor.record_stream(torch.cuda.current_stream(tensor.device))
-        return tuple(outputs)
+        return tuple(outputs), scratch
 
-    def _replay(self, inputs: Mapping[str, Tensor], profile: int) -> tuple[Tensor, ...]:
-        assert self._graphs is not None
-        key = profile, tuple((tuple(tensor.shape), tensor.data_ptr()) for tensor in inputs.values())
-        if key not in self._graphs:
-            self._launch(inputs, profile)  # all that is set up on a first run must not be recorded
-            torch.cuda.synchronize(self._memory.device)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                outputs = self._launch(inputs, profile)
-            self._graphs[key] = graph, outputs, self._memory.of(0)  # which a replay writes to, and others may outgrow
-        graph, outputs, _ = self._graphs[key]
-        graph.replay()
-        return tuple(output.clone() for output in outputs)  # the next replay writes to the same memory
+    def _replay(self, graphs: dict[Key, Recorded], inputs: Mapping[str, Tensor], profile: int) -> tuple[Tensor, ...]:
+        key = profile, tuple(tuple(tensor.shape) for tensor in inputs.values())
+        if key not in graphs:
+            graphs[key] = self._recorded({name: tensor.clone() for name, tensor in inputs.items()}, profile)
+        recorded = graphs[key]
+        for name, tensor in inputs.items():
+            recorded.inputs[name].copy_(tensor)
+        recorded.graph.replay()
+        return tuple(output.clone() for output in recorded.outputs)  # the next replay writes to the same memory
+
+    def _recorded(self, inputs: Mapping[str, Tensor], profile: int) -> Recorded:
+        self._launch(inputs, profile)  # all that is set up on a first run must not be recorded
+        torch.cuda.synchronize(self._device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs, scratch = self._launch(inputs, profile)
+        return Recorded(graph=graph, inputs=inputs, outputs=outputs, scratch=scratch)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from fastvid_export.commands.device import DeviceFlag, on_device
 from fastvid_export.commands.failures import failures
 from fastvid_export.commands.opened import EngineFolder, EnginePart, ModelFolder, Opened, open_both
 
@@ -17,12 +18,16 @@ def bench(
     folder: EngineFolder,
     model: ModelFolder,
     part: EnginePart = None,
+    device: DeviceFlag = "cpu",
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="TensorRT: record its launches and replay them.")
+    ] = False,
     repeats: Annotated[int, typer.Option(help="Calls of each that are timed; the median counts.", min=1)] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print the times as one JSON object.")] = False,
 ) -> None:
     """Time an engine and its model in turn, at the size that each profile is tuned for."""
-    with failures(as_json):
-        opened = open_both(folder, model, part)
+    with failures(as_json), on_device(device) as place:
+        opened = open_both(folder, model, part, place, cuda_graphs=cuda_graphs)
         rows = [time_profile(opened, index, repeats) for index in range(len(opened.loaded.record.profiles))]
     if as_json:
         print(json.dumps({"engine": opened.loaded.record.key, "torch": torch.__version__, "profiles": rows}))

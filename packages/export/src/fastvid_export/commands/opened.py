@@ -28,16 +28,18 @@ class Opened:
     exportable: Exportable
 
 
-def open_both(engine: Path, model: Path, part: Graph | None) -> Opened:
-    """Load the engine, and the model in its precision, on the CPU.
+def open_both(
+    engine: Path, model: Path, part: Graph | None, device: torch.device, *, cuda_graphs: bool = False
+) -> Opened:
+    """Load the engine, and the model in its precision, there.
 
     Raises:
         EngineError: the engine is damaged, or of another model, precision, GPU or version.
-        ValueError, ImportError: see `load_part`.
+        ValueError, ImportError: see `load_part` and `load_engine`.
     """
     record = read_record(engine)
     named = Graph(record.name.split()[0]) if part is None else part
     dtype = getattr(torch, record.precision)
-    loaded_model = load_part(model, named.value, dtype=None if dtype == torch.float32 else dtype)
+    loaded_model = load_part(model, named.value, dtype=None if dtype == torch.float32 else dtype, device=device)
     exportable = expected_of(record, loaded_model)
-    return Opened(loaded=load_engine(engine, expect=exportable), exportable=exportable)
+    return Opened(loaded=load_engine(engine, expect=exportable, cuda_graphs=cuda_graphs), exportable=exportable)

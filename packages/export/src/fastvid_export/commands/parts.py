@@ -14,6 +14,7 @@ from fastvid_export.exportable import AxisRange, Exportable
 from fastvid_export.graphs.content_transformer import content_transformer_exportable
 from fastvid_export.graphs.decoder import decoder_exportable
 from fastvid_export.graphs.encoder import encoder_exportable
+from fastvid_export.graphs.kinds import is_content_transformer
 from fastvid_export.graphs.transformer import matching_exportable, transformer_exportable
 from fastvid_export.graphs.upsampler import upsampler_exportable
 
@@ -70,13 +71,13 @@ class GraphFlags:
             if getattr(self, name) not in (False, None) and self.part not in legal:
                 raise ValueError(f"`{name}` has no effect on the {self.part.value}; leave it out")
 
-    def load(self, folder: Path) -> Any:
-        """The model.
+    def load(self, folder: Path, device: torch.device | None = None) -> Any:
+        """The model; None: on the CPU.
 
         Raises:
             ValueError, ImportError: see `load_part`.
         """
-        return load_part(folder, self.part.value, dtype=DTYPES[self.precision])
+        return load_part(folder, self.part.value, dtype=DTYPES[self.precision], device=device)
 
     def exportable(self, loaded: Any) -> Exportable:
         """Its graph.
@@ -90,7 +91,7 @@ class GraphFlags:
             return decoder_exportable(loaded, reference=self.reference)
         if self.part is Graph.UPSAMPLER:
             return upsampler_exportable(loaded)
-        if hasattr(loaded.config, "content_frame"):
+        if is_content_transformer(loaded):
             for name in OF_BLOCKS:
                 if getattr(self, name) not in (False, None):
                     raise ValueError(f"`{name}` has no effect on a transformer with a content frame; leave it out")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fastvid_export.build import profile_cases
+from fastvid_export.commands.device import DeviceFlag, on_device
 from fastvid_export.commands.failures import RUN_TIME, failures
 from fastvid_export.commands.opened import EngineFolder, EnginePart, ModelFolder, open_both
 from fastvid_export.verify import verify as compare
@@ -16,12 +17,13 @@ def verify(
     folder: EngineFolder,
     model: ModelFolder,
     part: EnginePart = None,
+    device: DeviceFlag = "cpu",
     output: Annotated[Path | None, typer.Option(help="File for the report, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Compare an engine with the model it was built from; exit code 1 where they differ."""
-    with failures(as_json):
-        opened = open_both(folder, model, part)
+    with failures(as_json), on_device(device) as place:
+        opened = open_both(folder, model, part, place)
         cases = profile_cases(opened.exportable, opened.loaded.record.profiles)
         report = compare(opened.exportable, opened.loaded.engine, cases=cases)
     if output is not None:

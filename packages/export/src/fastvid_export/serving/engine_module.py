@@ -8,14 +8,27 @@ import torch
 from torch import Tensor
 
 from fastvid_export.errors import EngineError
+from fastvid_export.guard import sizes_of
 from fastvid_export.load import LoadedEngine
+from fastvid_export.profile import smallest_that_holds
 
 logger = logging.getLogger(__name__)
 
 Fallback = Literal["error", "eager"]
-"""What becomes of a call that no engine can take: an `EngineError`, or one warning and the eager module."""
+"""What becomes of a call that no engine can take, and of an engine that cannot be loaded: an `EngineError`, or one
+warning and the eager module."""
 
 T = TypeVar("T")
+
+
+def check_fallback(fallback: str) -> None:
+    """Refuse any other word.
+
+    Raises:
+        ValueError: not a `Fallback`.
+    """
+    if fallback not in get_args(Fallback):
+        raise ValueError(f"`fallback` is {fallback!r}; expected one of {', '.join(get_args(Fallback))}")
 
 
 @final
@@ -47,6 +60,8 @@ class EngineModule:
     def __call__(self, inputs: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         """Outputs by name.
 
+        A batch, axis b, that no profile holds is run in parts of as equal size as can be, if one holds these.
+
         Args:
             inputs: by name; None: there is none, and the engine must not ask for it.
         Raises:
@@ -57,7 +72,26 @@ class EngineModule:
             if name in self._dtypes and tensor.is_floating_point() != self._dtypes[name].is_floating_point:
                 raise EngineError(f"`{name}` is {tensor.dtype}, the engine takes {self._dtypes[name]}")
         cast = {name: tensor.to(self._dtypes.get(name, tensor.dtype)) for name, tensor in given.items()}
-        return dict(zip(self.record.outputs, self._engine(cast), strict=True))
+        parts = [self._engine(part) for part in self._parts(cast)]
+        outputs = parts[0] if len(parts) == 1 else [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+        return dict(zip(self.record.outputs, outputs, strict=True))
+
+    def _parts(self, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """The inputs of each call; what has no axis b, such as rotary tables, goes into every one of them."""
+        cut = {tensor.name: tensor.shape.index("b") for tensor in self.record.inputs if "b" in tensor.shape}
+        if not cut or inputs.keys() != self._dtypes.keys():
+            return [inputs]  # for the engine, which says what is wrong
+        sizes = sizes_of(self.record.inputs, inputs)
+
+        def held(batch: int) -> bool:
+            return smallest_that_holds(self.record.profiles, {**sizes, "b": batch}) is not None
+
+        whole = sizes["b"]
+        for count in range(1, whole + 1):
+            if held(whole // count) and held(-(-whole // count)):
+                pieces = {name: inputs[name].tensor_split(count, dim) for name, dim in cut.items()}
+                return [{**inputs, **{name: pieces[name][part] for name in cut}} for part in range(count)]
+        return [inputs]
 
 
 @final
@@ -70,8 +104,7 @@ class Policy:
     """
 
     def __init__(self, fallback: Fallback, part: str) -> None:
-        if fallback not in get_args(Fallback):
-            raise ValueError(f"`fallback` is {fallback!r}; expected one of {', '.join(get_args(Fallback))}")
+        check_fallback(fallback)
         self._fallback = fallback
         self._part = part
         self._said: set[str] = set()

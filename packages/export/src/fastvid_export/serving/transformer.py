@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, TypeVar, final
+from typing import Any, NoReturn, TypeVar, cast, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -36,6 +36,8 @@ class EngineTransformer:
     tokens inside attention has to know them before the call: it is asked for its `selections`. Where it has none yet,
     the matching engine runs, whole, and shows it what to match; otherwise the engine of fewer tokens gets the indices.
     Any other accelerator that replaces attention needs the eager module.
+
+    A batch that no profile holds, of guidance at full size, is run in parts; an accelerator decides for it as a whole.
 
     Args:
         eager: the module that the engines were built from: it makes the rotary tables and conditions.
@@ -138,22 +140,19 @@ class EngineTransformer:
     ) -> Tensor:
         if attention is None:
             return self._evaluate(self._dense, inputs, positions)["velocity"]
-        if not isinstance(attention, SelectingAttention):
-            raise EngineError(
-                f"`attention` is replaced by {attention!r}, which cannot say before the call which tokens it keeps"
-            )
+        selecting = _selecting(attention)
         if self._reduced is None or self._matching is None:
             raise EngineError("an accelerator drops tokens inside attention, and no engine of fewer tokens was given")
         config, latents = self.eager.config, inputs["latents"]
         assert latents is not None
         n = grid[0] * grid[1] * grid[2]
         shape = (len(latents), config.num_heads, n, config.width // config.num_heads)
-        selections = _asked(lambda: attention.selections(shape, config.num_blocks, grid))
+        selections = _asked(lambda: selecting.selections(shape, config.num_blocks, grid))
         if selections is None:
             outputs = self._evaluate(self._matching, inputs, positions)
             for block in range(config.num_blocks):
                 site = Site(block=block, num_blocks=config.num_blocks, grid=grid)
-                _asked(partial(attention.match, outputs.get(f"query_{block}"), outputs.get(f"value_{block}"), site))
+                _asked(partial(selecting.match, outputs.get(f"query_{block}"), outputs.get(f"value_{block}"), site))
             return outputs["velocity"]
         if not selections:
             return self._evaluate(self._dense, inputs, positions)["velocity"]
@@ -219,6 +218,15 @@ def _indices(
 def _integer_grid(grid: tuple[int, int, int], device: torch.device) -> Tensor:
     axes = [torch.arange(size, dtype=torch.float32, device=device) for size in grid]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def _selecting(attention: Callable[..., Tensor]) -> SelectingAttention:
+    """The attention, as one that can say which tokens it keeps; of what a caller hands over, no type tells that."""
+    if not callable(getattr(attention, "selections", None)):
+        raise EngineError(
+            f"`attention` is replaced by {attention!r}, which cannot say before the call which tokens it keeps"
+        )
+    return cast(SelectingAttention, attention)
 
 
 def _asked(question: Callable[[], T]) -> T:

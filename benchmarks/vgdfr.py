@@ -120,6 +120,8 @@ def reduced_seconds(case: Case, model: Any, length: int, device: str, runs: int)
     window = setting.config.window
     reducing = ReducingCase(
         build=case.transformer,
+        few=case.transformer,
+        scale=1,  # all blocks are timed
         inputs=lambda: hunyuan((length, case.rows, case.columns), text=case.text),
         steps=window,
         window=window,

@@ -42,6 +42,7 @@ class VGDFRConfig:
     lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if (self.threshold is None) == (self.keep_ratio is None):
             raise ValueError(
                 f"`threshold` is {self.threshold} and `keep_ratio` is {self.keep_ratio}; expected one of them, and"
@@ -82,3 +83,14 @@ class VGDFRConfig:
                 f" behind it (nearest: {max(num_steps - 1, 1)} of {max(num_steps, 2)})"
             )
         return start
+
+    def _check_kinds(self) -> None:
+        """Of what is compared or counted later; a file of settings may hold anything."""
+        for name in ("threshold", "keep_ratio"):
+            share = getattr(self, name)
+            if share is not None and (isinstance(share, bool) or not isinstance(share, int | float)):
+                raise ValueError(f"`{name}` is {share!r}; expected a number or None")
+        for name in ("positions", "lengths"):
+            several = getattr(self, name)
+            if not isinstance(several, str | tuple | list):
+                raise ValueError(f"`{name}` is {several!r}; expected a tuple of whole numbers")

@@ -7,7 +7,7 @@ the levels of the sampler always are.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self, final
 
 import torch
@@ -132,6 +132,7 @@ class VGDFRSession:
                 f"`positions` has {positions.shape[1]} tokens along time for {latents.shape[2]} latent frames; VGDFR"
                 " needs a token of each"
             )
+        self.blocks_are(self.num_blocks)
         assert self._noise is not None  # step 0 came before
         noise, self._noise = self._noise, None
         frames = self._codec.decode(self._refined(latents, denoised, step.next_sigma, estimate))
@@ -157,8 +158,19 @@ class VGDFRSession:
         return restore_frames(frames, self.record.rate, self._interpolate)
 
     def report(self) -> dict[str, Any]:
-        """What was merged; see `MergeRecord.to_json`. Empty before step k."""
-        return {} if self.record is None else self.record.to_json()
+        """What was merged, see `MergeRecord.to_json`, and the settings. Empty before step k."""
+        return {} if self.record is None else {**self.record.to_json(), "settings": asdict(self.config)}
+
+    def blocks_are(self, num_blocks: int) -> None:
+        """Tell how many blocks the transformer has, where attention calls cannot be counted.
+
+        Raises:
+            ValueError: `positions` names one that it does not have.
+        """
+        self.num_blocks = num_blocks
+        chosen = self.config.positions
+        if not isinstance(chosen, str) and max(chosen, default=0) >= num_blocks:
+            raise ValueError(f"`positions` names block {max(chosen)}; the transformer has {num_blocks}, counted from 0")
 
     def _refined(self, latents: Tensor, denoised: Tensor, sigma: float, estimate: Estimate | None) -> Tensor:
         """The clean latents after coarse Euler steps of one size, of which the first goes along the known estimate.
@@ -196,10 +208,6 @@ class VGDFRSession:
         chosen = self.config.positions
         if isinstance(chosen, str):
             return local if chosen == "local" else far
-        if max(chosen, default=0) >= self.num_blocks:
-            raise ValueError(
-                f"`positions` names block {max(chosen)}; the transformer has {self.num_blocks}, counted from 0"
-            )
         return torch.stack([far if block in chosen else local for block in range(self.num_blocks)])
 
 

@@ -4,11 +4,10 @@ Frames are merged in blocks that are whole latents before and after, so that the
 autoencoder knows. With a temporal stride of c, latent 0 is frame 0 and latent j is frames c (j - 1) + 1 to c j. A block
 at rate r is r latents, r c frames, in c groups of r neighbours; each group becomes one frame, the block one latent.
 
-Source: VGDFR, section 3.2, step 3, and its released code for the block sizes. Ours differs in three points. Blocks are
-chosen for the most latents saved at a threshold, so that a lower threshold never saves less; a scan from the left may.
-A block is merged only if each frame is like its neighbour up to the frame behind the block, since frames are
-interpolated there later; the released code looks inside groups alone, and blends across a cut between them. And
-rate 4 is always considered.
+Source: VGDFR, section 3.2, step 3, and its released code for the block sizes. Ours differs in two points. A block is
+merged only if each frame is like its neighbour up to the frame behind the block, since frames are interpolated there
+later; the released code looks inside groups alone, and blends across a cut between them. And rate 4 is always
+considered.
 """
 
 import math

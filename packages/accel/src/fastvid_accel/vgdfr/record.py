@@ -52,7 +52,7 @@ class MergeRecord:
         """What `to_json` gave, or a session's report.
 
         Raises:
-            ValueError: a field is missing.
+            ValueError: a field is missing, or of another kind.
         """
         try:
             merges = tuple(
@@ -68,6 +68,8 @@ class MergeRecord:
             )
         except KeyError as error:
             raise ValueError(f"`values` is no record of VGDFR: it has no {error}") from error
+        except TypeError as error:
+            raise ValueError(f"`values` is no record of VGDFR: {error}") from error
 
     def picture(self) -> UInt8[Tensor, "H W 3"]:
         """A column for each frame: the similarity to the next one as a curve from 0 (below) to 1, and a bar under it.

@@ -92,7 +92,7 @@ def following(pipe: Any, family: str, session: VGDFRSession, num_steps: int) -> 
 
     with ExitStack() as undo:
         undo.enter_context(_replaced(scheduler, "step", step))
-        session.num_blocks = len(_blocks(transformer))
+        session.blocks_are(len(_blocks(transformer)))
         if family == "cogvideox":
             undo.enter_context(_hooked(transformer, functools.partial(_shorter_rotary_table, loop)))
         elif family == "ltx":

@@ -100,6 +100,8 @@ class VGDFRPipeline:
         arguments = given.arguments
         if arguments.get("eta"):
             raise ValueError(f"`eta` is {arguments['eta']}; noise between the steps leaves the line that is followed")
+        if not arguments["return_dict"]:
+            raise ValueError("`return_dict` is False; what comes back is a `MergedVideo`: leave it out")
         output_type = arguments["output_type"]
         if output_type not in ("latent", "pt", "np", "pil"):
             raise ValueError(f"`output_type` is {output_type!r}; expected 'latent', 'pt', 'np' or 'pil'")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 pytest.importorskip("diffusers", reason="an extra")
@@ -15,9 +16,10 @@ from diffusers.hooks import apply_group_offloading
 from fastvid_accel import AsymRnR, AsymRnRConfig, Calibrator
 from fastvid_accel.asymrnr.released import released
 from fastvid_accel.integrations.diffusers import accelerate, model_name
+from fastvid_accel.integrations.diffusers.current import Current
 from peft import LoraConfig
 
-from .tiny_diffusers import GRID, KINDS, Pipe, build, drawn
+from .tiny_diffusers import GRID, HEAD_WIDTH, HEADS, KINDS, TEXT, Pipe, build, drawn
 
 NAMES = list(KINDS)
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # Mochi asks for float32 by name
@@ -78,6 +80,34 @@ def test_guidance_in_one_batch_is_guidance_in_two_calls(name: str) -> None:
         joint = together()
     with accelerate(apart, asymrnr()):
         torch.testing.assert_close(apart(), joint, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["HunyuanVideo", "Mochi"])
+def test_padding_of_the_text_is_attended_to_by_no_one(name: str) -> None:
+    pipe = Pipe(name, build(name))
+    latents, text = drawn(1, 4, GRID[0], 2 * GRID[1], 2 * GRID[2]), drawn(1, TEXT, 16, seed=8)
+    padded = text.clone()
+    padded[:, -2:] += 3  # what the masks of these calls leave out
+    with accelerate(pipe, asymrnr()), torch.no_grad():
+        found = []
+        for each in (text, padded):
+            found.append(pipe._run("cond", latents, pipe.scheduler.timesteps[0], each))
+            pipe.transformer._reset_stateful_cache()
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
+
+
+def test_text_before_the_video_is_as_text_behind_it() -> None:
+    n = GRID[0] * GRID[1] * GRID[2]
+    video, text = (drawn(3, 1, HEADS, count, HEAD_WIDTH, seed=count) for count in (n, TEXT))
+    outs = []
+    for text_first in (False, True):
+        current = Current(1)
+        current.grid, current.reducer = GRID, asymrnr().reducer(num_steps=1)
+        q, k, v = torch.cat((text, video) if text_first else (video, text), dim=3)
+        attend = F.scaled_dot_product_attention
+        out = current.attend(q, k, v, block=0, attend=attend, num_text=TEXT, text_first=text_first)
+        outs.append(out.roll(-TEXT, dims=2) if text_first else out)
+    torch.testing.assert_close(outs[1], outs[0], rtol=0, atol=1e-6)
 
 
 def test_two_pipelines_do_not_share_state() -> None:

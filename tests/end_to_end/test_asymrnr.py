@@ -1,6 +1,7 @@
 """AsymRnR from the command line: calibrate, generate with what was measured, and read what it says."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
+def run(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     script = "import sys; from fastvid_pipelines.cli import main; main()"
     command = [sys.executable, "-c", script, *map(str, words)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, cwd=folder)
 
 
 def test_calibrate_then_generate(model: Path, tmp_path: Path) -> None:
@@ -31,10 +32,11 @@ def test_calibrate_then_generate(model: Path, tmp_path: Path) -> None:
     shared = (PHOTO, "--prompt", "the camera pans left", "--model", model, *SIZE)
     made = run("calibrate", *shared, "--output", settings, "--saving", "0.01", "--stride", 2, 2, 2, "--json")
     assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["saving"] == 0.01
-    accelerated = run(
-        "generate", *shared, "--output", video, "--accelerate", "asymrnr", "--accelerate-settings", settings
-    )
+    said = json.loads(made.stdout)
+    assert said["saving"] == 0.01
+    program, *words = shlex.split(said["use"])
+    assert program == "fastvid-cli"
+    accelerated = run(*words, folder=tmp_path)  # as it stands: what calibration printed makes a video
     assert accelerated.returncode == 0, accelerated.stderr
     sidecar = json.loads(video.with_suffix(".json").read_text())
     report = sidecar["accelerator"]["report"]

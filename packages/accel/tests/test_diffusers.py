@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 pytest.importorskip("diffusers", reason="an extra")
 
@@ -14,9 +16,10 @@ from diffusers.hooks import apply_group_offloading
 from fastvid_accel import AsymRnR, AsymRnRConfig, Calibrator
 from fastvid_accel.asymrnr.released import released
 from fastvid_accel.integrations.diffusers import accelerate, model_name
+from fastvid_accel.integrations.diffusers.current import Current
 from peft import LoraConfig
 
-from .tiny_diffusers import GRID, KINDS, Pipe, build
+from .tiny_diffusers import GRID, HEAD_WIDTH, HEADS, KINDS, TEXT, Pipe, build, drawn
 
 NAMES = list(KINDS)
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # Mochi asks for float32 by name
@@ -77,6 +80,34 @@ def test_guidance_in_one_batch_is_guidance_in_two_calls(name: str) -> None:
         joint = together()
     with accelerate(apart, asymrnr()):
         torch.testing.assert_close(apart(), joint, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["HunyuanVideo", "Mochi"])
+def test_padding_of_the_text_is_attended_to_by_no_one(name: str) -> None:
+    pipe = Pipe(name, build(name))
+    latents, text = drawn(1, 4, GRID[0], 2 * GRID[1], 2 * GRID[2]), drawn(1, TEXT, 16, seed=8)
+    padded = text.clone()
+    padded[:, -2:] += 3  # what the masks of these calls leave out
+    with accelerate(pipe, asymrnr()), torch.no_grad():
+        found = []
+        for each in (text, padded):
+            found.append(pipe._run("cond", latents, pipe.scheduler.timesteps[0], each))
+            pipe.transformer._reset_stateful_cache()
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
+
+
+def test_text_before_the_video_is_as_text_behind_it() -> None:
+    n = GRID[0] * GRID[1] * GRID[2]
+    video, text = (drawn(3, 1, HEADS, count, HEAD_WIDTH, seed=count) for count in (n, TEXT))
+    outs = []
+    for text_first in (False, True):
+        current = Current(1)
+        current.grid, current.reducer = GRID, asymrnr().reducer(num_steps=1)
+        q, k, v = torch.cat((text, video) if text_first else (video, text), dim=3)
+        attend = F.scaled_dot_product_attention
+        out = current.attend(q, k, v, block=0, attend=attend, num_text=TEXT, text_first=text_first)
+        outs.append(out.roll(-TEXT, dims=2) if text_first else out)
+    torch.testing.assert_close(outs[1], outs[0], rtol=0, atol=1e-6)
 
 
 def test_two_pipelines_do_not_share_state() -> None:
@@ -195,6 +226,49 @@ def test_a_calibrator_measures_and_what_it_measured_fits_this_model_only() -> No
         accelerate(pipe, another)
     with pytest.raises(ValueError, match="table of 'CogVideoXTransformer3DModel-30x30x64'"):
         accelerate(pipe, released("cogvideox-2b"))
+
+
+class TwoTransformers:
+    """As Wan 2.2: another transformer for the first steps than for the last ones."""
+
+    def __init__(self) -> None:
+        self.transformer, self.transformer_2 = build("Wan"), build("Wan")
+        self.scheduler = SimpleNamespace(timesteps=torch.linspace(900, 100, 6))
+
+    @torch.no_grad()
+    def __call__(self) -> Tensor:
+        latents, text = drawn(1, 4, GRID[0], 2 * GRID[1], 2 * GRID[2]), drawn(1, 5, 16, seed=8)
+        for index, timestep in enumerate(self.scheduler.timesteps):
+            model = self.transformer if index < 3 else self.transformer_2
+            with model.cache_context("cond"):
+                latents = latents - 0.1 * KINDS["Wan"].call(model, latents, timestep.expand(1), text)
+        for model in (self.transformer, self.transformer_2):
+            model._reset_stateful_cache()
+        return latents
+
+
+def test_two_transformers_that_share_the_steps_are_measured_and_accelerated_as_one() -> None:
+    pipe = TwoTransformers()
+    exact = pipe()
+    calibrator = Calibrator(window=2)
+    with accelerate(pipe, calibrator) as measuring:
+        assert torch.equal(pipe(), exact)
+        report = measuring.report()
+    accelerator = calibrator.accelerator(report, model=model_name(pipe.transformer), saving=0.02)
+    assert accelerator.table is not None
+    assert (accelerator.table.num_steps, accelerator.table.num_blocks) == (6, 2)
+    with accelerate(pipe, accelerator) as acceleration:
+        first = pipe()
+        assert not torch.equal(first, exact)
+        assert torch.equal(pipe(), first)
+        maps = [part["heat_map"]["q"] for part in acceleration.report()["transformers"]]
+        assert all(row.endswith("   ") for row in maps[0])
+        assert all(row.startswith("   ") for row in maps[1])
+    assert torch.equal(pipe(), exact)
+    with pytest.raises(ValueError, match="lacks some of 6 steps"):
+        calibrator.table({"transformers": report["transformers"][:1]}, model="half")
+    with pytest.raises(ValueError, match="did not run"):
+        calibrator.table({"transformers": [{}, {}]}, model="none")
 
 
 def test_unknown_models_parallel_ones_and_a_second_time_are_refused() -> None:

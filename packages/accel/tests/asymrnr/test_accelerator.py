@@ -88,16 +88,39 @@ def test_tokens_that_are_left(metric: Metric, reduction: Reduction, rates: dict[
     assert out.isfinite().all()
 
 
+def reduced(accelerator: AsymRnR, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What attention sees in a video of its own: within one, the matching of its first step would be reused."""
+    seen = []
+
+    def watch(q: Tensor, k: Tensor, v: Tensor, site: object, /) -> Tensor:
+        seen.append((q, k, v))
+        return q
+
+    session = accelerator.start(num_steps=1, attention=watch)
+    session.begin_step(steps(1)[0])
+    session.attention(q, k, v, FakeSite(block=0, num_blocks=1, grid=GRID))
+    return seen[0]
+
+
 def test_keys_go_with_values_that_are_alike_and_not_with_keys_that_are() -> None:
+    accelerator = AsymRnR(config(kv=((0.0, 0.5),)))
     q, k, v = qkv(b=1)
-    session = AsymRnR(config(kv=((0.0, 0.5),))).start(num_steps=1, attention=lambda q, k, v, site: k.sum() + 0 * q)
-    other = AsymRnR(config(kv=((0.0, 0.5),))).start(num_steps=1, attention=lambda q, k, v, site: v.sum() + 0 * q)
-    site = FakeSite(block=0, num_blocks=1, grid=GRID)
-    for one in (session, other):
-        one.begin_step(steps(1)[0])
-    kept_v = other.attention(q, k, v, site)
-    assert torch.equal(other.attention(q, k.flip(2), v, site), kept_v)  # k does not decide
-    assert not torch.equal(session.attention(q, k, v, site), session.attention(q, k.flip(2), v, site))
+    places = torch.arange(N).float().view(1, 1, N, 1).expand_as(k)
+    _, of_places, kept = reduced(accelerator, q, places, v)
+    assert torch.equal(kept, v.gather(2, of_places.long()))  # each key beside its own value
+    assert torch.equal(reduced(accelerator, q, k, v)[2], kept)  # k does not decide
+    assert not torch.equal(reduced(accelerator, q, places, v.flip(2))[1], of_places)  # v does
+
+
+def test_symmetric_reduction_matches_on_keys() -> None:
+    accelerator = AsymRnR(config(kv=(), h=((0.0, 0.5),)))
+    q, k, v = qkv(b=1)
+    places = torch.arange(N).float().view(1, 1, N, 1).expand_as(k)
+    of_queries, kept, _ = reduced(accelerator, places, k, v)
+    assert torch.equal(kept, k.gather(2, of_queries.long()))
+    for others in ((q, k, v.flip(2)), (q.flip(2), k, v)):
+        assert torch.equal(reduced(accelerator, *others)[1], kept)
+    assert not torch.equal(reduced(accelerator, places, k.flip(2), v)[0], of_queries)
 
 
 def test_a_second_video_equals_the_first_and_ends_in_no_error_of_the_one_before() -> None:

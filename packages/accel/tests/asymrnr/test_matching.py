@@ -131,6 +131,14 @@ def test_16_bits_find_the_neighbours_that_double_precision_finds_beside_a_large_
     assert dropped >= 0.99
 
 
+def test_float32_finds_them_beside_an_offset_that_products_from_the_origin_drown_in() -> None:
+    tokens, parts = smooth_with_offset(torch.float32)
+    far = tokens + 3000
+    same, dropped = agreement(far, parts)
+    assert same >= 0.99
+    assert dropped >= 0.99
+
+
 def test_products_in_16_bits_from_the_origin_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "_features", lambda rows, metric: rows.float())
     monkeypatch.setattr(

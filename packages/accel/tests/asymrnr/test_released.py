@@ -77,6 +77,48 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path, text: str | Non
         AsymRnR.load(path)
 
 
+NOT_A_NUMBER = float("nan")
+WRONG_TYPES: list[tuple[str, str, object]] = [
+    *(
+        ("settings", name, wrong)
+        for name in ("q", "stride", "window", "seed", "first_block", "dense_matching", "min_gain")
+        for wrong in (None, "x", 1.5, NOT_A_NUMBER, [[None]])
+    ),
+    *(
+        ("table", name, wrong)
+        for name in ("model", "grid", "stride", "num_steps", "window", "q")
+        for wrong in (0, 1.5, [], [[None]], NOT_A_NUMBER)
+    ),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "wrong"), WRONG_TYPES)
+def test_settings_of_another_type_are_refused(tmp_path: Path, part: str, name: str, wrong: object) -> None:
+    path = tmp_path / "settings.json"
+    released("mochi-1").save(path)
+    facts = json.loads(path.read_text())
+    facts[part][name] = wrong
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="`"):
+        AsymRnR.load(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff\xfe", "is no text"),
+        (100_000 * b"[", "is no JSON"),
+        (b'{"format": "fastvid-asymrnr/1", "settings": [], "table": null}', "expected an object of settings"),
+        (b'{"format": "fastvid-asymrnr/1", "settings": {}, "table": [1]}', "`table` is"),
+    ],
+)
+def test_files_that_are_built_wrongly_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "settings.json"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        AsymRnR.load(path)
+
+
 def test_settings_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     released("mochi-1").save(path)

@@ -66,21 +66,26 @@ class AsymRnR:
         Args:
             model: the name of the model at hand; a table of another one is refused. None: the caller knows.
         Raises:
-            ValueError: no such file, another format, settings that are out of range, or a table of another model.
+            ValueError: no such file, another format, settings of another type or out of range, or a table of another
+                model.
         """
         file = Path(path)
         if not file.is_file():
             raise ValueError(
                 f"`settings` is {str(path)!r}, which is no file; expected what `fastvid-cli calibrate` wrote"
             )
-        return cls.parse(file.read_text(encoding="utf-8"), str(path), model=model)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"`settings` {str(path)!r} is no text: {error}") from error
+        return cls.parse(text, str(path), model=model)
 
     @classmethod
     def parse(cls, text: str, name: str, *, model: str | None = None) -> Self:
         """The same from the text of a file; `name` is for messages."""
         try:
             facts = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"`settings` {name!r} is no JSON: {error}") from error
         if not isinstance(facts, dict) or facts.keys() != {"format", "settings", "table"} or facts["format"] != FORMAT:
             raise ValueError(

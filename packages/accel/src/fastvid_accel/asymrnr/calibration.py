@@ -65,11 +65,13 @@ class Calibrator:
         Each feature is stretched on its own, over all its blocks and windows.
 
         Args:
-            report: of a session of this calibrator, after the whole video.
+            report: of a session of this calibrator, after the whole video. Of two transformers that share its steps
+                (Wan 2.2) it holds both, and each step counts where it ran.
             model: its name, which those who use the table compare with theirs.
         Raises:
             ValueError: blocks or steps were not run, or the grid changed on the way.
         """
+        report = _whole(report)
         distances: Mapping[str, Sequence[Sequence[float | None]]] = report["distances"]
         rows: dict[Feature, Similarities] = {}
         for feature in FEATURES:
@@ -105,7 +107,7 @@ class Calibrator:
         """
         table = self.table(report, model=model)
         return fit_budget(
-            table, Shape(**report["shape"]), saving=saving, q_rate=q_rate, kv_rate=kv_rate, seed=self.seed
+            table, Shape(**_whole(report)["shape"]), saving=saving, q_rate=q_rate, kv_rate=kv_rate, seed=self.seed
         )
 
 
@@ -201,6 +203,26 @@ class SimilarityProbe:
             values = values - values.mean(dim=2, keepdim=True)
         power = values.square().sum(-1).mean(-1).clamp(min=torch.finfo(torch.float32).tiny)
         return float((-similarity / power).mean())
+
+
+def _whole(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The report of one transformer; of several, as if one had run all their steps."""
+    if "transformers" not in report:
+        return report
+    parts = [part for part in report["transformers"] if part and part["grid"] is not None]
+    if not parts:
+        raise ValueError("`report` is of transformers that did not run; measure a whole video")
+    first = parts[0]
+    if any((part["grid"], part["shape"]) != (first["grid"], first["shape"]) for part in parts):
+        raise ValueError("`report` is of transformers with other grids or sizes; their steps make no common table")
+    distances = {
+        feature: [
+            [next((value for value in step if value is not None), None) for step in zip(*rows, strict=True)]
+            for rows in zip(*(part["distances"][feature] for part in parts), strict=True)
+        ]
+        for feature in FEATURES
+    }
+    return dict(first, distances=distances)
 
 
 def _windows(row: Sequence[float], window: int) -> list[float]:

@@ -63,7 +63,8 @@ class AsymRnRConfig:
                 f"`h` is {self.h} beside `q` {self.q} and `kv` {self.kv}; symmetric and asymmetric reduction exclude"
                 " one another: leave `h` empty, or `q` and `kv`"
             )
-        if len(self.stride) != 3 or any(step < 1 for step in self.stride) or prod(self.stride) < 2:
+        whole = len(self.stride) == 3 and all(type(step) is int and step >= 1 for step in self.stride)
+        if not whole or prod(self.stride) < 2:
             raise ValueError(
                 f"`stride` is {self.stride}; expected three numbers from 1, such as (1, 2, 2) or (2, 2, 2)"
             )
@@ -71,16 +72,19 @@ class AsymRnRConfig:
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; expected one of {', '.join(get_args(kind))}")
         for name, least in (("window", 1), ("seed", 0), ("first_block", 0)):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
                 raise ValueError(
-                    f"`{name}` is {getattr(self, name)}; expected at least {least} (nearest: {least} and {least + 1})"
+                    f"`{name}` is {value!r}; expected a whole number from {least} (nearest: {least} and {least + 1})"
                 )
+        if type(self.dense_matching) is not bool:
+            raise ValueError(f"`dense_matching` is {self.dense_matching!r}; expected True or False")
         if self.dense_matching and self.window == 1:
             raise ValueError(
                 "`window` is 1 with `dense_matching`: every step would match, none drop tokens; take 2 or more"
             )
-        if not 0 <= self.min_gain < 1:
-            raise ValueError(f"`min_gain` is {self.min_gain}; expected a share in [0, 1), such as 0 or 0.03")
+        if type(self.min_gain) not in (int, float) or not 0 <= self.min_gain < 1:
+            raise ValueError(f"`min_gain` is {self.min_gain!r}; expected a share in [0, 1), such as 0 or 0.03")
 
     @property
     def needs_table(self) -> bool:
@@ -96,17 +100,24 @@ class AsymRnRConfig:
         """The inverse of `to_json`, after JSON made lists of tuples.
 
         Raises:
-            ValueError: a setting that is missing, unknown or out of range.
+            ValueError: a setting that is missing, unknown, of another type or out of range.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"`settings` are {values!r:.40}; expected an object of settings")
         names = {field.name for field in fields(cls)}
         if values.keys() != names:
             raise ValueError(
                 f"`settings` lack {sorted(names - values.keys())} and know nothing of {sorted(values.keys() - names)}"
             )
         given = dict(values)
-        for name in ("q", "kv", "h"):
-            given[name] = tuple((float(threshold), float(rate)) for threshold, rate in values[name])
-        given["stride"] = tuple(values["stride"])
+        try:
+            for name in ("q", "kv", "h"):
+                given[name] = tuple((float(threshold), float(rate)) for threshold, rate in values[name])
+            given["stride"] = tuple(values["stride"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`settings` hold no pairs of numbers, or no stride, where they should: {error}"
+            ) from error
         return cls(**given)
 
 

@@ -41,6 +41,17 @@ class SimilarityTable:
     def __post_init__(self) -> None:
         if self.metric not in get_args(Metric):
             raise ValueError(f"`table.metric` is {self.metric!r}; expected one of {', '.join(get_args(Metric))}")
+        if type(self.model) is not str:
+            raise ValueError(f"`table.model` is {self.model!r:.40}; expected a name")
+        for name in ("grid", "stride"):
+            sizes = getattr(self, name)
+            if len(sizes) != 3 or any(type(size) is not int or size < 1 for size in sizes):
+                raise ValueError(
+                    f"`table.{name}` is {sizes!r:.40}; expected three whole numbers from 1, such as (2, 2, 2)"
+                )
+        for name in ("num_steps", "window"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"`table.{name}` is {getattr(self, name)!r:.40}; expected a whole number from 1")
         windows = -(-self.num_steps // self.window)
         shapes: dict[Feature, tuple[int, set[int]]] = {
             name: _shape(rows) for name in FEATURES if (rows := self.of(name)) is not None
@@ -93,15 +104,20 @@ class SimilarityTable:
         Raises:
             ValueError: a field that is missing or unknown, or values that make no table.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"`table` is {values!r:.40}; expected an object, or null")
         names = {field.name for field in fields(cls)}
         if values.keys() != names:
             raise ValueError(
                 f"`table` lacks {sorted(names - values.keys())} and knows nothing of {sorted(values.keys() - names)}"
             )
-        given = dict(values, grid=tuple(values["grid"]), stride=tuple(values["stride"]))
-        for name in FEATURES:
-            if values[name] is not None:
-                given[name] = tuple(tuple(float(value) for value in row) for row in values[name])
+        try:
+            given = dict(values, grid=tuple(values["grid"]), stride=tuple(values["stride"]))
+            for name in FEATURES:
+                if values[name] is not None:
+                    given[name] = tuple(tuple(float(value) for value in row) for row in values[name])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`table` holds no rows of numbers, or no sizes, where it should: {error}") from error
         return cls(**given)
 
 

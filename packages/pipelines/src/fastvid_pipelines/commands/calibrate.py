@@ -83,6 +83,7 @@ def calibrate(options: Options, image: Path, video: dict[str, Any]) -> dict[str,
     """
     started = perf_counter()
     with named_as_typed(FLAGS):
+        _check_shares(options)
         check_writable("output", options.output)
         check_count("seed", options.seed, 0, LARGEST_SEED)
         photo = load_photo(image)
@@ -113,12 +114,33 @@ def calibrate(options: Options, image: Path, video: dict[str, Any]) -> dict[str,
         )
     with staged(options.output) as (part,):
         settings.save(part)
-    named = [] if options.model is None else ["--model", options.model]
-    use = ["--accelerate", options.accelerator, "--accelerate-settings", str(options.output)]
     return {
         "output": str(options.output),
         "model": {"name": options.model or "embedded", "fingerprint": fingerprint},
         "saving": options.saving,
-        "use": shlex.join(["fastvid-cli", "generate", str(image), "--prompt", video["prompt"], *named, *use]),
+        "use": shlex.join(_use(options, image, video)),
         "seconds": perf_counter() - started,
     }
+
+
+def _check_shares(options: Options) -> None:
+    """Before the video, which takes long; what the rates can save shows only behind it."""
+    if not 0 < options.saving < 1:
+        raise ValueError(f"`saving` is {options.saving:g}; expected a share between 0 and 1, such as 0.05 or 0.1")
+    for name, rate in (("q_rate", options.q_rate), ("kv_rate", options.kv_rate)):
+        if not 0 <= rate < 1:
+            raise ValueError(f"`{name}` is {rate:g}; expected a share in [0, 1), such as 0 or 0.5")
+
+
+def _use(options: Options, image: Path, video: Mapping[str, Any]) -> list[str]:
+    """A command that makes a video with the settings: of the size that was measured, which is the only one they fit."""
+    named = [] if options.model is None else ["--model", options.model]
+    size = [
+        word
+        for name in ("num_frames", "height", "width", "num_inference_steps")
+        if video[name] is not None
+        for word in (FLAGS[name], str(video[name]))
+    ]
+    settings = ["--accelerate", options.accelerator, "--accelerate-settings", str(options.output)]
+    made = ["generate", str(image), "--prompt", video["prompt"], "--output", "out.mp4"]
+    return ["fastvid-cli", *made, *named, *size, *settings]

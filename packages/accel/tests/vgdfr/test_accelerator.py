@@ -158,8 +158,10 @@ def test_positions_of_named_blocks_stay_while_the_others_count_anew() -> None:
     assert [rows[0, -1, 0, 0].item() for rows in after] == [24, 8, 24]
 
 
-def test_blocks_that_the_transformer_lacks_are_refused() -> None:
-    config = VGDFRConfig(threshold=-1.0, start_step=1, positions=(3,))
+@pytest.mark.parametrize("threshold", [-1.0, 1.0])
+def test_blocks_that_the_transformer_lacks_are_refused(threshold: float) -> None:
+    """Also where nothing merges."""
+    config = VGDFRConfig(threshold=threshold, start_step=1, positions=(3,))
     with pytest.raises(ValueError, match=r"`positions` names block 3; the transformer has 3"):
         walk(VGDFR(config).start(num_steps=3, codec=FakeCodec()), noisy(), still(), 3)
 
@@ -244,6 +246,10 @@ def test_the_record_says_what_was_merged() -> None:
     assert [merge["rate"] for merge in written["merges"]] == [4, 4, 4, 4, 4, 2]
     assert len(written["similarity"]) == 96
     assert MergeRecord.from_json(json.loads(json.dumps(session.report()))) == session.record
+    assert session.report()["settings"]["threshold"] == EVERYTHING.threshold
+    for wrong in ([], None, written | {"merges": 3}):
+        with pytest.raises(ValueError, match="is no record of VGDFR"):
+            MergeRecord.from_json(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="it has no 'stride'"):
         MergeRecord.from_json({name: value for name, value in written.items() if name != "stride"})
     picture = session.record.picture()

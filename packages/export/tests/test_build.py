@@ -75,12 +75,16 @@ def test_nothing_is_installed_where_the_engine_differs_from_eager(
         def runs_here(self) -> bool:
             return True
 
-    monkeypatch.setattr(building, "load_raw", lambda record, folder: lambda inputs, profile: (inputs["x"] * 2,))
+    monkeypatch.setattr(
+        building, "load_raw", lambda record, folder, running: lambda inputs, profile: (inputs["x"] * 2,)
+    )
     with pytest.raises(ParityError, match="comparisons with eager failed"):
         build_engine(small(), tmp_path / "e", backend=Runs(), profiles=PROFILES)
     assert not (tmp_path / "e").exists()
     monkeypatch.setattr(
-        building, "load_raw", lambda record, folder: lambda inputs, profile: (small().module(inputs["x"]).detach(),)
+        building,
+        "load_raw",
+        lambda record, folder, running: lambda inputs, profile: (small().module(inputs["x"]).detach(),),
     )
     record = build_engine(small(), tmp_path / "e", backend=Runs(), profiles=PROFILES)
     assert record.parity_of == "engine"

@@ -45,7 +45,7 @@ from timing import peak_gigabytes, timed
 from torch import Tensor, nn
 
 Sizes = dict[str, int]
-REFUSALS = (BuildError, EngineError, ExportError, ParityError, ImportError, ValueError)
+REFUSALS = (BuildError, EngineError, ExportError, ParityError, ImportError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,8 +41,10 @@ def test_whole_videos_by_engines(tmp_path: Path) -> None:
     run("engines_embedded", photo, "--model", model, "--steps", "4", "--output", output)
     rows = json.loads(output.read_text())["results"]
     assert [row["backend"] for row in rows] == ["onnxruntime"] * 4 + ["aotinductor"] * 4
-    assert all(row["psnr_to_eager"] >= 50 for row in rows)
-    assert all((row["psnr_of_acceleration"] or 0) < 50 for row in rows)  # the accelerators were at work
+    assert all(row["psnr_to_eager"] is None or row["psnr_to_eager"] >= 50 for row in rows)  # None: equal
+    for row in rows:  # the accelerators were at work; None: equal
+        changed = row["psnr_of_acceleration"]
+        assert changed is None if row["way"] == "as it is" else changed < 50
     assert {row["way"]: row["latent_frames"] for row in rows} == {
         "as it is": 5,
         "AsymRnR": 5,

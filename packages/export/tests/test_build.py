@@ -44,12 +44,30 @@ def test_the_same_key_is_not_built_twice_and_another_replaces_it(tmp_path: Path)
         build_engine(small(), tmp_path / "e", backend=replace(never, word="other"), profiles=PROFILES, rebuild=True)
 
 
-def test_a_damaged_engine_is_built_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["plaN", "pla", "", "\0\0\0\0", None])
+@pytest.mark.parametrize("of_sidecar", [False, True])
+def test_a_damaged_engine_is_built_anew(tmp_path: Path, content: str | None, of_sidecar: bool) -> None:
     record = build_engine(small(), tmp_path / "e", backend=TextBackend(), profiles=PROFILES)
-    (tmp_path / "e" / record.files[0].name).write_text("plaN")
+    damaged = tmp_path / "e" / ("engine.json" if of_sidecar else record.files[0].name)
+    damaged.unlink()
+    if content is not None:
+        damaged.write_text(content)
+    with pytest.raises(EngineError, match=r"engine.* (changed|bytes|missing|damaged|no engine)"):
+        read_record(tmp_path / "e")
     again = build_engine(small(), tmp_path / "e", backend=TextBackend(), profiles=PROFILES)
     assert again.key == record.key
     assert read_record(tmp_path / "e") == again
+
+
+def test_an_engine_of_another_version_is_built_anew(tmp_path: Path) -> None:
+    class Newer(TextBackend):
+        def version(self) -> str:
+            return "2"
+
+    old = build_engine(small(), tmp_path / "e", backend=TextBackend(), profiles=PROFILES)
+    new = build_engine(small(), tmp_path / "e", backend=Newer(), profiles=PROFILES)
+    assert (old.backend_version, new.backend_version) == ("1", "2")
+    assert read_record(tmp_path / "e") == new
 
 
 @pytest.mark.parametrize(
@@ -75,12 +93,16 @@ def test_nothing_is_installed_where_the_engine_differs_from_eager(
         def runs_here(self) -> bool:
             return True
 
-    monkeypatch.setattr(building, "load_raw", lambda record, folder: lambda inputs, profile: (inputs["x"] * 2,))
+    monkeypatch.setattr(
+        building, "load_raw", lambda record, folder, running: lambda inputs, profile: (inputs["x"] * 2,)
+    )
     with pytest.raises(ParityError, match="comparisons with eager failed"):
         build_engine(small(), tmp_path / "e", backend=Runs(), profiles=PROFILES)
     assert not (tmp_path / "e").exists()
     monkeypatch.setattr(
-        building, "load_raw", lambda record, folder: lambda inputs, profile: (small().module(inputs["x"]).detach(),)
+        building,
+        "load_raw",
+        lambda record, folder, running: lambda inputs, profile: (small().module(inputs["x"]).detach(),),
     )
     record = build_engine(small(), tmp_path / "e", backend=Runs(), profiles=PROFILES)
     assert record.parity_of == "engine"

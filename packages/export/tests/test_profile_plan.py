@@ -94,6 +94,12 @@ def test_tokens_of_several_latents() -> None:
         geometry.grid(Workload(frames=16, height=72, width=32))
 
 
+def test_shares_and_cells_that_do_not_come_out_even_are_rounded_down() -> None:
+    assert num_destinations((5, 9, 7), (1, 2, 2)) == 60  # and not 100, one for each cell begun
+    assert num_kept(315, 60, Fraction(7, 10)) == 220  # of 220.5
+    assert num_kept(315, 60, Fraction(1, 10)) == 60
+
+
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 1000))
 def test_kept_tokens_lie_between_destinations_and_all(grid: tuple[int, int, int], thousandths: int) -> None:
     n, d = grid[0] * grid[1] * grid[2], num_destinations(grid, (1, 2, 2))

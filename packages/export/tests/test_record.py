@@ -1,4 +1,6 @@
+import hashlib
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +53,7 @@ def test_a_record_that_was_edited_is_refused(field: str) -> None:
         ("[]", "names no format"),
         ('{"format": 2}', "has format 2, this version reads 1"),
         ("[" * 100_000, "is damaged"),
+        ('{"format": 1, "seconds": NaN}', "is damaged"),
     ],
 )
 def test_other_texts_are_refused(text: str, message: str) -> None:
@@ -61,6 +64,42 @@ def test_other_texts_are_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"profiles": [{"name": "dense", "axes": {"b": [1, 2]}}]},
+        {"profiles": [{"name": 5, "axes": {}}]},
+        {"inputs": [{"name": "x", "dtype": "float16"}]},
+        {"files": [{"name": "engine.plan"}]},
+        {"parity": 3},
+        {"more": 1},
+    ],
+)
+def test_a_record_of_another_form_is_refused_even_where_its_digest_fits(change: dict[str, Any]) -> None:
+    content = json.loads(RECORD.to_json()) | change
+    del content["digest"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    with pytest.raises(EngineError, match="is damaged"):
+        EngineRecord.from_json(json.dumps(content | {"digest": digest}))
+
+
+def test_one_flipped_bit_is_refused_or_changes_nothing() -> None:
+    """A space may become another kind of space; all else counts."""
+    text, draw = RECORD.to_json().encode(), random.Random(0)
+    for _ in range(2000):
+        spoiled = bytearray(text)
+        spoiled[draw.randrange(len(text))] ^= 1 << draw.randrange(8)
+        try:
+            record = EngineRecord.from_json(spoiled.decode(errors="replace"))
+        except EngineError:
+            continue
+        assert record == RECORD
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"inputs": (replace(RECORD.inputs[0], shape=("b", 4, (3, "b"))),)},
+        {"results": (replace(RECORD.results[0], dims=(None, 5)),)},
         {"graph": "0" * 64},
         {"weights": "0" * 64},
         {"backend": "tensorrt"},

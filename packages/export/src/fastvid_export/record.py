@@ -127,13 +127,17 @@ class EngineRecord:
         if content["format"] != FORMAT:
             raise EngineError(f"{SIDECAR} has format {content['format']!r}, this version reads {FORMAT}; build it anew")
         digest = content.pop("digest", None)
-        if digest != _digest(content):
+        try:
+            whole = digest == _digest(content)
+        except (ValueError, RecursionError) as error:  # not a number, say, which json reads and never wrote
+            raise EngineError(f"{SIDECAR} is damaged: {error}") from error
+        if not whole:
             raise EngineError(f"{SIDECAR} was changed after it was written: its digest does not fit; build it anew")
         key = content.pop("key", None)
         del content["format"]
         try:
             record = _record(content)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise EngineError(f"{SIDECAR} is damaged: {type(error).__name__}: {error}") from error
         if record.key != key:
             raise EngineError(f"{SIDECAR} is damaged: its key does not fit what it says; build it anew")

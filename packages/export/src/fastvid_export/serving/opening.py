@@ -63,7 +63,7 @@ class EngineFolder:
         Raises:
             EngineError: an engine is damaged, of another model, precision, GPU or version, and `fallback` is 'error'.
             ImportError: likewise, the package that runs it is not installed.
-            ValueError: `cuda_graphs` for a backend that has none.
+            ValueError: `cuda_graphs` for a backend that has none, or one of `part`_reduced and `part`_match alone.
         """
         reduced, matching = (self._folder / f"{part}_{kind}" for kind in ("reduced", "match"))
 

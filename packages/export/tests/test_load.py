@@ -231,6 +231,12 @@ def test_what_a_backend_has_no_use_for_is_refused(built: Path, setting: dict[str
         load_engine(built, **setting)
 
 
+def test_the_kernels_of_rtx_are_not_recorded(folder: Path) -> None:
+    rewrite(folder, backend="tensorrt_rtx")
+    with pytest.raises(ValueError, match="TensorRT-RTX compiles kernels for new shapes"):
+        load_engine(folder, cuda_graphs=True)
+
+
 def test_tensorrt_is_told_how_to_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
     monkeypatch.setattr("fastvid_export.backends.tensorrt.load", lambda record, folder, **given: told.update(given))

@@ -36,7 +36,7 @@ class Running:
     """How an engine runs; none of it changes what it computes.
 
     Attributes:
-        cuda_graphs: record each new choice of profile and shapes, and replay it. Engines of TensorRT only.
+        cuda_graphs: record each new choice of profile and shapes, and replay it. Engines of TensorRT only, not of RTX.
         memory: for the scratch of this engine and of others that run on the same stream; None: of its own. Engines of
             TensorRT only.
     """
@@ -48,8 +48,13 @@ class Running:
         """Refuse what has no effect on this engine.
 
         Raises:
-            ValueError: its backend launches its kernels itself.
+            ValueError: its backend launches its kernels itself, or cannot be recorded.
         """
+        if self.cuda_graphs and record.backend == "tensorrt_rtx":
+            raise ValueError(
+                "`cuda_graphs` is for engines of TensorRT: the runtime of TensorRT-RTX compiles kernels for new shapes"
+                " while it runs, which cannot be recorded. Leave it out"
+            )
         for name in ("cuda_graphs", "memory"):
             if getattr(self, name) not in (False, None) and record.backend not in LAUNCHED_BY_US:
                 raise ValueError(
@@ -75,7 +80,7 @@ def load_engine(
         folder: as `build_engine` left it.
         expect: what the engine shall stand for; None: whatever it stands for.
         cuda_graphs: record each new choice of profile and shapes as a CUDA graph, and replay it; pays where launches
-            take long beside the work, and keeps memory for each choice. Engines of TensorRT only.
+            take long beside the work, and keeps memory for each choice. Engines of TensorRT only, not of RTX.
         memory: for the scratch of this engine and of others that run on the same stream, one after another; None: of
             its own. Engines of TensorRT only.
         probe: load it first in a process of its own, which a runtime that crashes on it takes down instead of this one.

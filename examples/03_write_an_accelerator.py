@@ -12,6 +12,8 @@ from fastvid_accel.interfaces import AttentionSite, Estimate, Step, VideoCodec
 from fastvid_pipelines import FSVideoPipeline
 from torch import Tensor
 
+Both = tuple[Tensor, Tensor]
+
 
 class EverySecondKey:
     def start(self, *, num_steps: int, codec: VideoCodec) -> "Session":
@@ -25,9 +27,7 @@ class Session:
     def attention(self, q: Tensor, k: Tensor, v: Tensor, site: AttentionSite) -> Tensor:
         return F.scaled_dot_product_attention(q, k[:, :, :: self.stride], v[:, :, :: self.stride])
 
-    def end_step(
-        self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Step, *, estimate: Estimate
-    ) -> tuple[Tensor, Tensor]:
+    def end_step(self, latents: Tensor, denoised: Tensor, positions: Tensor, step: Step, *, estimate: Estimate) -> Both:
         return latents, positions
 
     def finish(self, frames: Tensor) -> Tensor:
@@ -44,7 +44,6 @@ def main() -> None:
     parser.add_argument("--model", help="folder or hub repository of another pipeline")
     parser.add_argument("--tiny", action="store_true", help="5 frames in 2 steps: only to see that it runs")
     options = parser.parse_args()
-
     pipe = FSVideoPipeline.from_pretrained(options.model) if options.model else FSVideoPipeline.default()
     fewer = {"num_frames": 5, "num_inference_steps": 2} if options.tiny else {}
     wanted = {"image": options.photo, "prompt": options.prompt, **fewer}

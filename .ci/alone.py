@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("vae", "dit", "accel", "pipelines", "export")
-LONGEST_FIRST = ("export", "pipelines", "vae", "accel", "dit")
+LONGEST_FIRST = ("export", "vae", "accel", "pipelines", "dit")
 IMPORT_LIMITS = {"export": 1.0}  # seconds beyond torch's own import
 IMPORT_LIMIT = 2.0  # of the others
 IMPORTS = {"pipelines": "from fastvid_pipelines import FSVideoPipeline, save_video"}  # lazy: nothing comes unasked

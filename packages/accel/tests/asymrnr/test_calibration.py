@@ -60,6 +60,14 @@ def test_what_is_more_alike_gets_a_higher_value(metric: Metric) -> None:
     assert (table.grid, table.num_steps, table.window, table.model) == (GRID, 4, 2, "toy")
 
 
+def test_a_window_counts_with_the_mean_of_its_steps() -> None:
+    calibrator = Calibrator(window=2)
+    report = measure(calibrator)
+    rows = [[0.0, 4.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 0.0, 4.0]]  # mutant: the first step of each alone
+    report["distances"]["kv"] = rows
+    assert calibrator.table(report, model="toy").kv == ((0.0, 1.0), (1.0, 0.5), (0.5, 0.0))
+
+
 def test_scale_and_origin_do_not_count() -> None:
     calibrator = Calibrator(window=2)
     probe = calibrator.reducer(num_steps=1)

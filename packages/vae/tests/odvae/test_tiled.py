@@ -9,6 +9,7 @@ import torch
 from fastvid_vae import ODVAE, ODVAE_VARIANT_1, ODVAE_VARIANT_4, psnr
 from fastvid_vae.odvae import memory, passes
 from fastvid_vae.odvae.passes import plan_groups
+from fastvid_vae.tiling import Tiling
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -82,6 +83,17 @@ def test_chunks_joined_are_the_groups(
             found = [*model.decode_chunks(iter(expected.split(sizes, dim=2)))]
             assert torch.equal(torch.cat(found, dim=2), model.decode(expected))
             assert [piece.shape[2] for piece in found] == [9, 8, 4]
+
+
+def test_between_groups_no_more_than_the_shared_frame_is_held() -> None:
+    """A chunk is let go once its groups are made; mutant: a view, which keeps all of it."""
+    direction = passes.encoding(lambda frames: frames[:, :, ::4, ::8, ::8], (4, 8, 8))
+    pieces = passes.Pieces(tiling=Tiling(time=3, height=None, width=None, overlap=0.0), layout="even")
+    stream = passes.in_stream([torch.zeros(1, 3, 401, 8, 8)], direction, lambda _: pieces, lambda frames: frames)
+    for _ in range(20):
+        next(stream)
+    held = stream.gi_frame.f_locals["held"]  # type: ignore[attr-defined]
+    assert held.untyped_storage().nbytes() == held.nbytes
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 8, 9, 10])

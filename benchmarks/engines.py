@@ -45,7 +45,16 @@ from timing import peak_gigabytes, timed
 from torch import Tensor, nn
 
 Sizes = dict[str, int]
-REFUSALS = (BuildError, EngineError, ExportError, ParityError, ImportError, ValueError, MemoryError)
+REFUSALS = (
+    BuildError,
+    EngineError,
+    ExportError,
+    ParityError,
+    ImportError,
+    ValueError,
+    MemoryError,
+    torch.OutOfMemoryError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

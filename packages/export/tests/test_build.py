@@ -13,8 +13,8 @@ from fastvid_export import BuildError, EngineError, Exportable, ParityError, bui
 from fastvid_export import build as building
 from fastvid_export.backend import Cases, Prepared
 from fastvid_export.backends import tensorrt
-from fastvid_export.install import locked
 from fastvid_export.load import read_record
+from fastvid_export.workshop import locked
 
 from .engines import PROFILES, TextBackend, profile, small
 
@@ -166,7 +166,7 @@ def test_a_second_builder_is_refused_or_waits(tmp_path: Path) -> None:
 def hold_lock(folder: Path, *, seconds: float) -> subprocess.Popen[str]:
     """Another process that builds there; returns once it does."""
     code = (
-        "import sys, time; from pathlib import Path; from fastvid_export.install import locked, workshop\n"
+        "import sys, time; from pathlib import Path; from fastvid_export.workshop import locked, workshop\n"
         "folder = Path(sys.argv[1])\n"
         "with locked(folder, wait=0), workshop(folder) as shop:\n"
         "    (shop / 'engine.plan').write_text('half'); print('locked', flush=True); time.sleep(float(sys.argv[2]))"

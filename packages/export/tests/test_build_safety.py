@@ -9,7 +9,7 @@ import torch
 from fastvid_export import EngineError, EngineFolder, build_engine, decoder_exportable
 from fastvid_export.backends import tensorrt_child
 from fastvid_export.digest import weights_digest
-from fastvid_export.install import workshop
+from fastvid_export.workshop import workshop
 from torch import Tensor, nn
 
 from .engines import TextBackend, profile, small

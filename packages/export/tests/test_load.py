@@ -1,4 +1,5 @@
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,21 @@ def test_damage_is_refused(folder: Path, spoil: Callable[[Path], None], message:
     spoil(folder)
     with pytest.raises(EngineError, match=message):
         load_engine(folder)
+
+
+def test_each_of_ten_thousand_flipped_bits_is_refused(folder: Path) -> None:
+    (engine,) = folder.glob("engine.*.onnx")
+    written, draw = engine.read_bytes(), random.Random(0)
+    with engine.open("r+b", buffering=0) as file:
+        for _ in range(10_000):
+            place = draw.randrange(len(written))
+            file.seek(place)
+            file.write(bytes([written[place] ^ 1 << draw.randrange(8)]))
+            with pytest.raises(EngineError, match="was changed after it was written"):
+                load_engine(folder)
+            file.seek(place)
+            file.write(written[place : place + 1])
+    load_engine(folder)
 
 
 def rewrite(folder: Path, **changes: Any) -> EngineRecord:

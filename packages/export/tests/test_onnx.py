@@ -1,6 +1,9 @@
 import fcntl
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -44,7 +47,8 @@ def wide(x: Tensor) -> Tensor:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """Without locks, which stay so that a process that waits for one never waits for another file of its name."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +169,30 @@ def test_the_same_export_twice_is_the_same_bytes(folder: Path, tmp_path: Path) -
     export_onnx(exportable_of(guarded_division), tmp_path / "good.onnx")
     for name in ("good.onnx", "good.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_another_process_exports_the_same_bytes_and_leaves_nothing_when_it_is_killed(tmp_path: Path) -> None:
+    """It writes one file whole; on the second, SIGKILL comes when the graph is half written."""
+    fakes = exportable_of.__module__
+    code = (
+        "import os, signal, sys; import torch\n"
+        "from fastvid_export import export_onnx, translation\n"
+        f"from {fakes} import exportable_of\n"
+        "def half(model, path, external):\n"
+        "    path.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "export_onnx(exportable_of(torch.sin), sys.argv[1] + '/one.onnx')\n"
+        "translation.save = half\n"
+        "export_onnx(exportable_of(torch.sin), sys.argv[1] + '/two.onnx')\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    root = Path(__file__).parents[fakes.count(".")]
+    assert subprocess.run(command, check=False, cwd=root).returncode == -signal.SIGKILL
+    (left,) = set(names(tmp_path)) - {"one.json", "one.onnx"}
+    assert (tmp_path / left / "two.onnx").read_bytes() == b"half"
+    export_onnx(exportable_of(torch.sin), tmp_path / "two.onnx")
+    assert names(tmp_path) == ["one.json", "one.onnx", "two.json", "two.onnx"]
+    assert (tmp_path / "two.onnx").read_bytes() == (tmp_path / "one.onnx").read_bytes()
+    assert b"fakes.py" not in (tmp_path / "one.onnx").read_bytes()  # where this repository lies is nobody's business
 
 
 def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

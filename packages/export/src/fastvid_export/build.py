@@ -15,12 +15,13 @@ from fastvid_export.digest import weights_digest
 from fastvid_export.errors import BuildError, EngineError
 from fastvid_export.exportable import Exportable
 from fastvid_export.guard import GuardedEngine, type_name
-from fastvid_export.install import describe, install, locked, workshop
+from fastvid_export.install import describe, install
 from fastvid_export.load import Running, load_raw, read_record
 from fastvid_export.profile import Profile, check_profiles, smallest_that_holds
 from fastvid_export.record import EngineRecord, OutputRecord, TensorRecord
 from fastvid_export.verify import ParityError, ParityReport, verify
 from fastvid_export.volume import check_volume, output_shapes
+from fastvid_export.workshop import locked, workshop
 
 logger = logging.getLogger(__name__)
 

@@ -2,50 +2,13 @@
 
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from fastvid_export.digest import file_digest
-from fastvid_export.errors import BuildError
 from fastvid_export.record import SIDECAR, EngineRecord, FileRecord
 
 INSTALLED = re.compile(r"(engine|model)\.[0-9a-f]{16}\.\w+")
-
-
-@contextmanager
-def locked(folder: Path, *, wait: float) -> Iterator[None]:
-    """Only one process at a time builds for a folder; the death of a process frees it.
-
-    Args:
-        wait: seconds to wait for another builder; negative: as long as it takes.
-    Raises:
-        BuildError: another builder is still at work.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=wait):
-            yield
-    except Timeout:
-        raise BuildError(
-            f"another process has been building {folder} for more than {wait:g} s; wait for it, or end it"
-        ) from None
-
-
-@contextmanager
-def workshop(folder: Path) -> Iterator[Path]:
-    """A folder to build in, on the same disk; what a killed builder left there goes first. Needs the lock."""
-    prefix = f".{folder.name}-"
-    own = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}\.building")  # and not of a neighbour whose name begins alike
-    for left in folder.parent.iterdir():
-        if own.fullmatch(left.name):
-            shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix, suffix=".building") as temporary:
-        yield Path(temporary)
 
 
 def describe(files: Sequence[Path]) -> tuple[FileRecord, ...]:

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +13,7 @@ import torch
 from fastvid_export.exportable import Exportable
 from fastvid_export.runtime import OnnxEngine, ReferenceEngine, import_onnxruntime
 from fastvid_export.verify import ParityError, ParityReport, verify
+from fastvid_export.workshop import locked, workshop
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ def export_onnx(
     """Write an ONNX file that was seen to compute what the module computes.
 
     Beside `name.onnx` stands `name.json`, the parity report, and for large models `name.<digest>.weights`. All are
-    written under another name first; a file that was there stays whole until the new one is verified and complete.
+    written under another name first; a file that was there stays whole until the new one is verified and complete. A
+    second process that exports to the same path waits for the first; what a killed one left goes.
 
     Args:
         exportable: from `decoder_exportable` or `transformer_exportable`, or your own. float32 and float16 are compared
@@ -63,12 +64,12 @@ def export_onnx(
     translation = translate(exportable, opset=OPSETS[flavour])
     chosen = list(exportable.corner_sizes() if cases is None else cases)
     chosen += [sizes for sizes in translation.untraced if sizes not in chosen]
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
-        written = save(translation.model, Path(folder) / target.name, external_weights)
-        report = verify(exportable, make_engine(Path(folder) / target.name), cases=chosen, tolerance=tolerance)
+    with locked(target, wait=-1), workshop(target) as shop:
+        written = save(translation.model, shop / target.name, external_weights)
+        report = verify(exportable, make_engine(shop / target.name), cases=chosen, tolerance=tolerance)
         if not report.passed:
             raise ParityError(report)
-        sidecar = Path(folder) / f"{target.stem}.json"
+        sidecar = shop / f"{target.stem}.json"
         sidecar.write_text(report.to_json())
         _install(target, [*written, sidecar])
     logger.info("%s: %d comparisons, worst relative error %.1e", target.name, len(report.cases), report.worst or 0)

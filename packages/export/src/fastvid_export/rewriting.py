@@ -46,6 +46,12 @@ def name_axes(model: ir.Model, program: ExportedProgram, exportable: Exportable)
         )
 
 
+def forget_paths(model: ir.Model) -> None:
+    """Drop torch's notes on which lines of which files made a node: the same model is the same bytes anywhere."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
+
+
 def protect_near_identities(model: ir.Model) -> int:
     """Keep x + 1e-15 from being optimised to x; returns how many such constants were found.
 

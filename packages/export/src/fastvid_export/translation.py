@@ -16,6 +16,7 @@ from fastvid_export.exportable import Exportable
 from fastvid_export.graph_rules import check_graph
 from fastvid_export.rewriting import (
     drop_splits_into_one,
+    forget_paths,
     name_axes,
     norms_in_float32,
     protect_near_identities,
@@ -76,6 +77,7 @@ def translate(exportable: Exportable, *, opset: int) -> Translation:
         norms_in_float32(translated.model)
     translated.optimize()
     name_axes(translated.model, program, traced)
+    forget_paths(translated.model)
     check_graph(exportable, translated.model)
     untraced = [
         exportable.example_sizes | {axis: size}

@@ -5,13 +5,13 @@ Source of the fields: Triton's `model_config.proto`. Only plans of TensorRT: the
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from fastvid_export.exportable import Size
 from fastvid_export.load import read_record
 from fastvid_export.record import EngineRecord
+from fastvid_export.workshop import locked, workshop
 
 DATA_TYPES = {
     "float32": "TYPE_FP32",
@@ -48,11 +48,10 @@ def write_triton_model(
         raise ValueError(f"`engine` is one of {record.backend}; Triton's backend runs plans of tensorrt only")
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"`name` must be a plain word, got {name!r}; such as {record.name.replace(' ', '_')!r}")
-    if target.exists():
-        raise ValueError(f"`name` {name!r} is taken in {repository}; remove {target} first")
-    Path(repository).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=repository, prefix=f".{name}-") as folder:
-        model = Path(folder) / name
+    with locked(target, wait=-1), workshop(target) as shop:
+        if target.exists():
+            raise ValueError(f"`name` {name!r} is taken in {repository}; remove {target} first")
+        model = shop / name
         (model / "1").mkdir(parents=True)
         shutil.copyfile(source / record.files[0].name, model / "1" / "model.plan")
         (model / "config.pbtxt").write_text(model_config(record, name=name, gpus=gpus), encoding="utf-8")

@@ -39,9 +39,10 @@ def run_script(name: str, arguments: list[str]) -> None:
 
 def train(data: Path, folder: Path, row: str, seed: int, options: argparse.Namespace) -> None:
     """One row with one seed."""
-    toy = ["--toy", "--side", "32", "--batch-size", "2"] if options.toy else ["--side", str(options.side)]
+    toy = ["--toy"] if options.toy else []
+    window = ["--side", str(options.side), "--batch-size", str(options.batch_size)]
     words = [FLAGS[options.table], row, "--steps", str(options.steps), "--seed", str(seed), "--device", options.device]
-    run_script("train_autoencoder.py", [str(data), "--output", str(folder), *words, *toy])
+    run_script("train_autoencoder.py", [str(data), "--output", str(folder), *words, *window, *toy])
 
 
 def evaluate(data: Path, folders: list[Path], file: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--table", type=int, default=5, choices=sorted(PAPER), help="of the paper")
     parser.add_argument("--steps", type=int, default=1500, help="of each training")
     parser.add_argument("--side", type=int, default=64, help="of the windows to train on; other sizes decode in tiles")
+    parser.add_argument("--batch-size", type=int, default=4, help="windows a step")
     parser.add_argument("--runs", type=int, default=1, help="seeds, from 0 on")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
@@ -124,7 +126,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON to write; the table appears beside it as .md")
     options = parser.parse_args()
     if options.toy:
-        options.steps = 2
+        options.steps, options.side, options.batch_size = 2, 32, 2
     elif options.data is None:
         parser.error("name the folder with photos/ and clips/, or try --toy")
     if options.runs < 1 or options.steps < 1:
@@ -137,7 +139,7 @@ def main() -> None:
 
             data, work = Path(scratch) / "data", Path(scratch) / "work"
             write_material(data)
-        stem = f"table{options.table}_side{options.side}_steps{options.steps}"
+        stem = f"table{options.table}_side{options.side}_batch{options.batch_size}_steps{options.steps}"
         folders = {
             row: [work / f"{stem}_{row}_seed{seed}" for seed in range(options.runs)] for row in PAPER[options.table]
         }
@@ -150,7 +152,7 @@ def main() -> None:
     sentence = verdict(results, options.steps, scores["content frame, still"])
     facts = provenance("reducio_fusion", ("torch", "fastvid-vae"), options.device) | {
         "weights": "trained for this by recipes/reducio/train_autoencoder.py",
-        "setting": {name: getattr(options, name) for name in ("table", "steps", "side", "runs", "toy")},
+        "setting": {name: getattr(options, name) for name in ("table", "steps", "side", "batch_size", "runs", "toy")},
         "verdict": sentence,
     }
     publish(facts | {"results": results}, table_of(results, sentence), options.output)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ..tiny_models import tiny_pipeline
+from ..warm import run_program
 
+SCRIPT = Path(sys.executable).with_name("fastvid-cli")
 PHOTO = Path(__file__).parents[2] / "examples" / "assets" / "meadow.jpg"
 SIZE = ("--num-frames", "13", "--height", "64", "--width", "64")
 
@@ -22,9 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    script = "import sys; from fastvid_pipelines.cli import main; main()"
-    command = [sys.executable, "-c", script, *map(str, words)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, cwd=folder)
+    return run_program(SCRIPT, *words, cwd=folder)
 
 
 def test_calibrate_then_generate(model: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ..tiny_reducio import tiny_reducio
-from .scripts import run
+from ..warm import printed_by
 
 ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", *sorted((ROOT / "packages").glob("*/README.md"))]
@@ -31,7 +31,7 @@ def test_python_in_a_readme_runs(readme: Path, reducio: Path, tmp_path: Path) ->
     for index, block in enumerate(python_blocks(readme.read_text(encoding="utf-8"))):
         script = tmp_path / f"block_{index}.py"
         script.write_text(block, encoding="utf-8")
-        run(script, cwd=tmp_path)
+        printed_by(script, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)

@@ -18,6 +18,7 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from ..tiny_models import SAMPLING, tiny_pipeline
+from ..warm import run_program
 
 PHOTO = Path(__file__).parents[2] / "examples" / "assets" / "dandelion.jpg"
 SCRIPT = Path(sys.executable).with_name("fastvid-cli")
@@ -31,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=900)
+    return run_program(SCRIPT, *arguments)
 
 
 def call_here(model: Path, output: Path, *flags: str) -> Result:

@@ -1,6 +1,5 @@
 """A graph compared with eager at many sizes, and built by TensorRT-RTX with all its profiles."""
 
-import multiprocessing
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,9 +13,8 @@ from fastvid_export.backends.tensorrt import RTX_CAPABILITIES
 from fastvid_export.backends.tensorrt_child import build
 from fastvid_export.verify import TOLERANCES
 
+from ..warm import CONTEXT
 from .graphs import Graph
-
-CONTEXT = multiprocessing.get_context("forkserver")
 
 KINDS: Mapping[str, tuple[Flavour, torch.dtype]] = {
     "portable": ("portable", torch.float32),
@@ -59,7 +57,6 @@ def build_and_compare(graph: Graph, kind: str, folder: Path, monkeypatch: pytest
 def run_warm_child(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """As `run_child`, a process for each build; forked from one that has imported torch, which takes longer than it."""
     assert module == "fastvid_export.backends.tensorrt_child"
-    CONTEXT.set_forkserver_preload([__name__, "tensorrt_rtx"])
     answers, theirs = CONTEXT.Pipe(duplex=False)
     child = CONTEXT.Process(target=_answer, args=(theirs, dict(request)))
     child.start()

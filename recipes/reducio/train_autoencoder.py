@@ -16,6 +16,7 @@ from fastvid_vae.reducio.config import Fusion
 from fastvid_vae.training.patchgan import PatchGAN, hinge_discriminator_loss
 from fastvid_vae.training.reducio_loss import LossWeights, reducio_loss
 from fastvid_vae.training.trainer import Trainer, TrainingSettings
+from learn_to_look import learn_to_look
 from reducio_clips import FRAME_SIDE, NUM_FRAMES, Item, TrainingClips, batches
 from torch import Tensor, nn
 
@@ -71,8 +72,8 @@ class Contest(nn.Module):
 def settings(steps: int) -> TrainingSettings:
     """Rates that fall to zero over the last half."""
     return TrainingSettings(
-        kernel_rate=0.01,
-        other_rate=2e-3,
+        kernel_rate=0.004,
+        other_rate=1.5e-3,
         warmup_steps=min(50, steps),
         decay_steps=steps // 2,
         total_steps=steps,
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--fusion", default="attention", choices=get_args(Fusion))
     parser.add_argument("--latent-channels", type=int, default=SMALL_REDUCIO.latent_channels, help="|z|")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--look-steps", type=int, default=700, help="before these; with attention only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=64, help="of the windows to train on, in pixels; a multiple of 32")
     parser.add_argument("--batch-size", type=int, default=4)
@@ -115,6 +117,16 @@ def main() -> None:
     for module in contest.modules():
         if isinstance(module, nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)
+    state = options.output / "state.pt"
+    if options.fusion == "attention" and options.look_steps and not state.exists():
+        learn_to_look(
+            contest.autoencoder,
+            options.data,
+            options.side,
+            settings=settings(options.look_steps),
+            seed=options.seed,
+            output=options.output,
+        )
     clips = TrainingClips(options.data, options.side, noise_shape(config, options.side), options.seed)
 
     def loss(batch: Item) -> Tensor:
@@ -123,7 +135,7 @@ def main() -> None:
     def data(first_step: int) -> Iterator[Item]:
         return batches(clips, options.batch_size, first_step, options.device)
 
-    trainer = Trainer(contest, loss, settings(options.steps), checkpoint=options.output / "state.pt")
+    trainer = Trainer(contest, loss, settings(options.steps), checkpoint=state)
     trainer.run(data, options.output / "log.jsonl")
     contest.autoencoder.cpu().save_pretrained(options.output / "vae")
 

@@ -5,7 +5,7 @@ own; PSNR and SSIM are those of validation clips of 16 frames of 128 x 128 that 
 with a seed of its own, shows how far chance goes. The paper trains 437 M parameters on 400,000 clips, and its rows have
 one encoder in common; here each row trains its own. Killed, it goes on in the folder `--work`.
 
-    uv run python benchmarks/reducio_fusion.py ../shared/data --steps 1500 \
+    uv run python benchmarks/reducio_fusion.py ../shared/data --steps 700 \
         --output benchmarks/results/reducio_fusion_<hardware>_<yyyymm>.json
     uv run python benchmarks/reducio_fusion.py --toy
 """
@@ -114,9 +114,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", help="folder with photos/ and clips/; --toy makes up its own")
     parser.add_argument("--table", type=int, default=5, choices=sorted(PAPER), help="of the paper")
-    parser.add_argument("--steps", type=int, default=1500, help="of each training")
-    parser.add_argument("--side", type=int, default=64, help="of the windows to train on; other sizes decode in tiles")
-    parser.add_argument("--batch-size", type=int, default=4, help="windows a step")
+    parser.add_argument("--steps", type=int, default=700, help="of each training")
+    parser.add_argument("--side", type=int, default=32, help="of the windows to train on; other sizes decode in tiles")
+    parser.add_argument("--batch-size", type=int, default=8, help="windows a step")
     parser.add_argument("--runs", type=int, default=1, help="seeds, from 0 on")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(

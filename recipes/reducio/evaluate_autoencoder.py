@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from fastvid_vae import ReducioVAE, psnr, ssim
-from reducio_clips import validation_clips
+from reducio_clips import overlap, validation_clips
 from torch import Tensor
 
 STATIC = "content frame, still"
@@ -21,7 +21,7 @@ def reconstruct(model: ReducioVAE, clip: Tensor, tile: int | None) -> Tensor:
     """Frames (3 T H W) in [-1, 1] out of the clip's mean latents and, where the model fuses one, its middle frame."""
     frames = clip[None]
     content = None if model.config.fusion == "none" else model.content_frames(frames)
-    with model.tiled(spatial=tile, overlap=0.5 if tile else 0.0):
+    with model.tiled(spatial=tile, overlap=overlap(tile)):
         decoded = model.decode(model.encode(frames), reference=content)
     return decoded[0].clamp(-1, 1)
 

@@ -19,6 +19,7 @@ from data import Clips, Photos
 
 __all__ = [
     "FRAME_SIDE",
+    "LATENT_SIDE",
     "NUM_FRAMES",
     "TIMES",
     "Item",
@@ -27,12 +28,16 @@ __all__ = [
     "Request",
     "TrainingClips",
     "batches",
+    "overlap",
     "sample_request",
     "validation_clips",
 ]
 
 NUM_FRAMES = 16
 FRAME_SIDE = 128
+LATENT_SIDE = 32
+"""Pixels that a latent covers."""
+
 SHORT_SIDE = 144
 """Of the real clips that training windows are cut out of."""
 
@@ -80,6 +85,11 @@ def batches(clips: TrainingClips, size: int, first_step: int, device: str) -> It
     order = range(first_step * size, len(clips))
     for frames, noise in DataLoader(clips, size, sampler=order, num_workers=1):
         yield frames.to(device, memory_format=torch.channels_last_3d), noise.to(device)
+
+
+def overlap(tile: int | None) -> float:
+    """Of tiles of this side, as a share of it; those of one latent have nothing to share."""
+    return 0.5 if tile is not None and tile > LATENT_SIDE else 0.0
 
 
 def validation_clips(data: Path, num_frames: int = NUM_FRAMES) -> dict[str, list[Tensor]]:

@@ -17,7 +17,7 @@ from fastvid_vae.training.patchgan import PatchGAN, hinge_discriminator_loss
 from fastvid_vae.training.reducio_loss import LossWeights, reducio_loss
 from fastvid_vae.training.trainer import Trainer, TrainingSettings
 from learn_to_look import learn_to_look
-from reducio_clips import FRAME_SIDE, NUM_FRAMES, Item, TrainingClips, batches
+from reducio_clips import FRAME_SIDE, LATENT_SIDE, NUM_FRAMES, Item, TrainingClips, batches
 from torch import Tensor, nn
 
 # Half of the operations are those of the first level, whose 16 channels are what a CPU's convolutions take at once.
@@ -93,18 +93,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for checkpoint, log and the trained model")
     parser.add_argument("--fusion", default="attention", choices=get_args(Fusion))
     parser.add_argument("--latent-channels", type=int, default=SMALL_REDUCIO.latent_channels, help="|z|")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--look-steps", type=int, default=700, help="before these; with attention only")
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--look-steps", type=int, help="before these, with attention only; else as many")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--side", type=int, default=64, help="of the windows to train on, in pixels; a multiple of 32")
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument(
+        "--side", type=int, default=LATENT_SIDE, help="of the windows to train on, in pixels; a multiple of 32"
+    )
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument(
         "--adversarial-start", type=int, help="first step of the discriminator; without it there is none"
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--toy", action="store_true", help="a tiny model: does it run at all?")
     options = parser.parse_args()
-    if options.side % 32 or not 32 <= options.side <= FRAME_SIDE:
+    if options.side % LATENT_SIDE or not LATENT_SIDE <= options.side <= FRAME_SIDE:
         parser.error(f"--side is {options.side}; it must be a multiple of 32 and at most {FRAME_SIDE}")
 
     torch.set_flush_denormal(True)  # a third of the time goes into numbers below 1e-38 otherwise
@@ -118,12 +120,13 @@ def main() -> None:
         if isinstance(module, nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)
     state = options.output / "state.pt"
-    if options.fusion == "attention" and options.look_steps and not state.exists():
+    look_steps = options.steps if options.look_steps is None else options.look_steps
+    if options.fusion == "attention" and look_steps and not state.exists():
         learn_to_look(
             contest.autoencoder,
             options.data,
             options.side,
-            settings=settings(options.look_steps),
+            settings=settings(look_steps),
             seed=options.seed,
             output=options.output,
         )

@@ -21,7 +21,7 @@ from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConf
 from fastvid_vae import ReducioVAE
 from fastvid_vae.training.trainer import Trainer, TrainingSettings
 from picture_autoencoder import FEATURE_WIDTH, GRID, LATENT_CHANNELS, PictureAutoencoder, look
-from reducio_clips import FRAME_SIDE, NUM_FRAMES, TIMES, Motion, Photos, Request, sample_request
+from reducio_clips import FRAME_SIDE, NUM_FRAMES, TIMES, Motion, Photos, Request, overlap, sample_request
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -133,7 +133,7 @@ def cached(output: Path, photos: Photos, pictures: PictureAutoencoder, count: in
         for index, request in enumerate(requests):
             rng = random.Random(f"crop {index}")
             clip = photos.clip(rng.randrange(len(photos.photos)), request.motion, TIMES, FRAME_SIDE, rng)[None]
-            with vae.tiled(spatial=tile, overlap=0.5 if tile else 0.0):
+            with vae.tiled(spatial=tile, overlap=overlap(tile)):
                 rows.append((vae.encode(clip), *look(pictures, clip[:, :, (NUM_FRAMES - 1) // 2])))
         parts = dict(zip(("latents", "semantic", "content"), map(torch.cat, zip(*rows, strict=True)), strict=True))
         partial = path.with_suffix(".partial")

@@ -14,8 +14,10 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "reducio"
 sys.path.append(str(RECIPE))
 
 import evaluate_autoencoder  # noqa: E402  # the recipes are scripts that import one another by their folder
+import learn_to_look  # noqa: E402
 import reducio_clips  # noqa: E402
 import toy_material  # noqa: E402
+from fastvid_vae import ReducioVAE  # noqa: E402
 from fastvid_vae.training.patchgan import hinge_discriminator_loss  # noqa: E402
 
 
@@ -127,6 +129,19 @@ def test_validation_clips_and_what_a_still_frame_scores(material: Path) -> None:
     assert scores["still"]["ssim"] == pytest.approx(1, abs=1e-4)
     error = (still - moving).square().mean()
     assert scores["moving"]["psnr"] == pytest.approx(float(10 * torch.log10(4 / error)), abs=1e-3)
+
+
+def test_attention_learns_to_look_without_latents(material: Path, tmp_path: Path) -> None:
+    """What makes latents rests, and tables over time belong to clips of one length."""
+    model = ReducioVAE(train_autoencoder.TOY_REDUCIO)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    settings = train_autoencoder.settings(2)
+    learn_to_look.learn_to_look(model, material, 32, settings=settings, seed=0, output=tmp_path)
+    changed = {name for name, tensor in model.state_dict().items() if not tensor.equal(before[name])}
+    assert {name.split(".")[0] for name in changed} == {"encoder_2d", "decoder", "post_quant_conv"}
+    assert not any(name.endswith("pos_embed") for name in changed)
+    assert all(any(kind in name for name in changed) for kind in ("to_q", "to_k", "to_v", "to_out"))
+    assert torch.load(tmp_path / "look.pt", weights_only=True)["step"] == 2
 
 
 @pytest.mark.slow

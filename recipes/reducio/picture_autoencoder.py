@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 LATENT_CHANNELS, FEATURE_WIDTH = 4, 64
 WIDTHS = (16, 32, FEATURE_WIDTH)
-GRID = 16
-"""Rows and columns of the features of a picture of 128 x 128 pixels; one for every 8."""
+PICTURE_STRIDE = 2 ** len(WIDTHS)
+GRID = 128 // PICTURE_STRIDE
+"""Rows and columns of the features of a picture of 128 x 128 pixels."""
 
 
 class PictureAutoencoder(nn.Module):

@@ -20,6 +20,7 @@ from data import Clips, Photos
 __all__ = [
     "FRAME_SIDE",
     "LATENT_SIDE",
+    "MOTIONS",
     "NUM_FRAMES",
     "TIMES",
     "Item",

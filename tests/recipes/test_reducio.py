@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "reducio"
 sys.path.append(str(RECIPE))
 
 import evaluate_autoencoder  # noqa: E402  # the recipes are scripts that import one another by their folder
+import evaluate_videos  # noqa: E402
 import learn_to_look  # noqa: E402
 import reducio_clips  # noqa: E402
 import toy_material  # noqa: E402
@@ -171,3 +173,10 @@ def test_from_clips_to_latents_that_a_transformer_learns(
     assert torch.load(folder / "transformer.pt", weights_only=True)["step"] == 2
     model = train_transformer.ReducioDiT.from_pretrained(folder / "transformer")
     assert model.config == train_transformer.TINY_REDUCIO_DIT
+    words = [runs["attention"], "--photos", "1", "--tile", "64", "--output", str(tmp_path / "videos.json")]
+    monkeypatch.setattr(evaluate_videos, "SAMPLING", replace(evaluate_videos.SAMPLING, num_inference_steps=2))
+    run(evaluate_videos, str(material), *words)
+    videos = json.loads((tmp_path / "videos.json").read_text())["scores"]
+    assert len(videos) == 9
+    assert videos["the camera holds still"]["content frame"] > 100
+    assert all(row["generated"] < row["content frame"] for row in videos.values())  # after two steps

@@ -187,7 +187,8 @@ def table(facts: dict[str, Any]) -> str:
     cost = facts["preview_steps"]
     preview = "The preview is not counted."
     if cost:
-        preview = f"A preview costs {cost['full']:.2f} steps, {cost['truncated']:.2f} with a stage of the autoencoder left out."
+        truncated = f"{cost['truncated']:.2f} with a stage of the autoencoder left out"
+        preview = f"A preview costs {cost['full']:.2f} steps, {truncated}."
     lines = [
         f"{facts['model']}, {facts['dtype'].removeprefix('torch.')}, random weights.",
         "",

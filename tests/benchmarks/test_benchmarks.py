@@ -56,7 +56,7 @@ def test_benchmark_at_toy_size(name: str, tmp_path: Path) -> None:
     assert len(report["commit"]) == 40
     assert all(value > 0 for result in report["results"] for name, value in result.items() if "seconds" in name)
     names = {result.get("model", result.get("case")) for result in report["results"]}
-    rows = [row for row in output.with_suffix(".md").read_text().splitlines()[2:] if row.startswith("|")]
+    rows = [line for line in output.with_suffix(".md").read_text().splitlines() if line.startswith("|")][2:]
     assert len(rows) - (name == "vgdfr") == len(names) >= 3  # the paper has a row there
     if name == "fsvideo_vs_wan":
         assert report["fsvideo_seconds"] > 0

@@ -20,12 +20,14 @@ from fastvid_export import (
     ParityError,
     ReferenceEngine,
     export_onnx,
+    runtime,
     translation,
     verify,
 )
 from fastvid_export.graph_rules import check_graph
 from fastvid_export.rewriting import spread_masks
 from fastvid_export.translation import translate
+from onnx.reference.ops import op_attention
 from onnxscript import ir
 from torch import Tensor, nn
 
@@ -137,6 +139,26 @@ def test_group_norms_sum_in_float32(changed: bool, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(translation, "norms_in_float32", lambda model: 0)
     with pytest.raises(ParityError, match=r"differs from eager|not finite"):
         export_onnx(exportable, tmp_path / "graph.onnx", cases=[exportable.example_sizes])
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_attention_sums_in_float32(changed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the mutant: onnx's own, over 1,200 tokens in bfloat16."""
+
+    def attend(x: Tensor) -> Tensor:
+        tokens = x.repeat(1, 200, 1).unsqueeze(1)
+        return F.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0, :1]
+
+    plain, dtype = exportable_of(attend), torch.bfloat16
+    inputs = {"x": InputSpec(shape=("b", "t", 4), draw=draw_normal, dtype=dtype)}
+    exportable = replace(plain, module=plain.module.to(dtype), inputs=inputs)
+    path, cases = tmp_path / "graph.onnx", [exportable.example_sizes]
+    if changed:
+        assert export_onnx(exportable, path, flavour="fused", cases=cases).passed
+        return
+    monkeypatch.setattr(runtime, "_attention_in_float32", lambda: op_attention.Attention)
+    with pytest.raises(ParityError, match="differs from eager"):
+        export_onnx(exportable, path, flavour="fused", cases=cases)
 
 
 def test_both_engines_give_the_same(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def _attention_in_float32() -> Any:
             narrow = np.dtype(ml_dtypes.bfloat16)
             if inputs[0].dtype != narrow:
                 return super()._run(*inputs, **attributes)
-            widened = [
+            widened: list[Any] = [
                 array.astype(np.float32) if array is not None and array.dtype == narrow else array for array in inputs
             ]
             results = super()._run(*widened, **attributes)

@@ -36,18 +36,16 @@ class Semantic:
         tokens, _ = self.pictures.encode(image)
         return tokens
 
-    def save_pretrained(self, directory: object) -> None:
-        raise NotImplementedError("a recipe's part is not a pipeline's")
-
 
 @dataclass(frozen=True)
-class Content(Semantic):
-    """Its latents, in the place of those of Stable Diffusion's autoencoder."""
+class Content:
+    """Its latents, in the place of those of Stable Diffusion's autoencoder; nothing about them is random."""
 
+    pictures: PictureAutoencoder
     stride: int = PICTURE_STRIDE
     latent_channels: int = LATENT_CHANNELS
 
-    def encode(self, image: Tensor, /, *, generator: torch.Generator | None = None) -> Tensor:
+    def encode(self, image: Tensor, /, *, generator: torch.Generator) -> Tensor:
         _, latents = self.pictures.encode(image)
         return latents
 

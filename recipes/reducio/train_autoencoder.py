@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--fusion", default="attention", choices=get_args(Fusion))
     parser.add_argument("--latent-channels", type=int, default=SMALL_REDUCIO.latent_channels, help="|z|")
     parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--look-steps", type=int, help="before these, with attention only; else as many")
+    parser.add_argument("--look-steps", type=int, help="of attention, before those; as many if not given, 0 for none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--side", type=int, default=LATENT_SIDE, help="of the windows to train on, in pixels; a multiple of 32"
@@ -108,6 +108,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.side % LATENT_SIDE or not LATENT_SIDE <= options.side <= FRAME_SIDE:
         parser.error(f"--side is {options.side}; it must be a multiple of 32 and at most {FRAME_SIDE}")
+    look_steps = options.steps if options.look_steps is None else options.look_steps
+    if look_steps < 0:
+        parser.error(f"--look-steps is {look_steps}; it must be at least 0")
+    if options.look_steps and options.fusion != "attention":
+        parser.error(f"--look-steps is {look_steps}; only attention learns to look, and --fusion is {options.fusion}")
 
     torch.set_flush_denormal(True)  # a third of the time goes into numbers below 1e-38 otherwise
     torch.manual_seed(options.seed)
@@ -120,7 +125,6 @@ def main() -> None:
         if isinstance(module, nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)
     state = options.output / "state.pt"
-    look_steps = options.steps if options.look_steps is None else options.look_steps
     if options.fusion == "attention" and look_steps and not state.exists():
         learn_to_look(
             contest.autoencoder,

@@ -16,7 +16,7 @@ from fastvid_vae import ODVAE
 from PIL import Image
 
 from ..tiny_models import OD_VAE
-from ..warm import run_program
+from ..warm import printed_by
 
 PHOTO = Path(__file__).parents[2] / "examples" / "assets" / "meadow.jpg"
 SCRIPT = Path(sys.executable).with_name("fastvid-cli")
@@ -96,7 +96,7 @@ def test_with_fewer_tokens_inside_attention_as_well(pipe: FSVideoPipeline) -> No
 def test_the_sidecar_holds_what_was_merged(tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     flags = ["--prompt", "the camera holds still", "--steps", "2", "--accelerate", "vgdfr", "--output", str(output)]
-    run_program(SCRIPT, "generate", PHOTO, *flags).check_returncode()
+    printed_by(SCRIPT, "generate", PHOTO, *flags)
     record = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))["accelerator"]
     assert record["name"] == "vgdfr"
     assert record["latent_frames"] == [4, 4]
@@ -113,7 +113,7 @@ def test_settings_with_a_small_preview_and_a_network_for_the_gaps(tmp_path: Path
     output = tmp_path / "out.mp4"
     flags = ["--prompt", "the camera holds still", "--steps", "2", "--accelerate", "asymrnr,vgdfr"]
     flags += ["--accelerate-settings", f"vgdfr={tmp_path / 'vgdfr.json'}", "--output", str(output)]
-    run_program(SCRIPT, "generate", PHOTO, *flags).check_returncode()
+    printed_by(SCRIPT, "generate", PHOTO, *flags)
     record = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
     merged = record["accelerator"]["report"]["accelerators"][1]
     assert (merged["refining_steps"], merged["kept_latents"]) == (1, [0, 1, 3, 4])

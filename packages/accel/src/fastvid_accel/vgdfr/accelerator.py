@@ -3,7 +3,8 @@
 Source: Yuan et al., VGDFR (arXiv 2504.12259), section 3.2. A preview of the clean video after k steps is decoded, alike
 frames become one, and the shorter video is encoded and noised again to the level of step k. The preview is the estimate
 that the sampler has made anyway; the paper's (T - k) / T in its equation 2 is right for unshifted noise levels alone,
-the levels of the sampler always are.
+the levels of the sampler always are. A latent of which no frame was merged stays as it was; the paper encodes it anew
+as well, which costs quality and saves nothing.
 """
 
 import os
@@ -149,7 +150,10 @@ class VGDFRSession:
         kept = list(rate.kept_latents)
         clean = self._codec.encode(merge_frames(frames, rate)).to(latents)
         sigma = step.next_sigma
-        return sigma * noise[:, :, kept] + (1 - sigma) * clean, self._positions(positions, kept)
+        merged = torch.tensor([latent in rate.merged_latents for latent in kept], device=latents.device)
+        renoised = sigma * noise[:, :, kept] + (1 - sigma) * clean
+        shorter = torch.where(merged.view(-1, 1, 1), renoised, latents[:, :, kept])
+        return shorter, self._positions(positions, kept)
 
     def finish(self, frames: Float[Tensor, "b 3 T2 H W"], /) -> Float[Tensor, "b 3 T H W"]:
         """The frames that were merged, interpolated."""

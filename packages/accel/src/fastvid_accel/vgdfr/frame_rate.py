@@ -61,6 +61,11 @@ class FrameRate:
         return tuple(index for index in range(self.num_latents) if index not in gone)
 
     @property
+    def merged_latents(self) -> frozenset[int]:
+        """Those of `kept_latents` that stand for a merged block."""
+        return frozenset(self._first_latent(merge) for merge in self.merges)
+
+    @property
     def groups(self) -> tuple[tuple[int, int], ...]:
         """First frame and length of each run of frames that becomes one frame, over the whole video."""
         groups, frame = [], 0

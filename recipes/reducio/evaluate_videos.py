@@ -6,6 +6,7 @@ content frame held still, and the true latents decoded: the least that the trans
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def pipeline(run: Path) -> ReducioPipeline:
 
 @torch.inference_mode()
 def score(pipe: ReducioPipeline, photos: Photos, num_photos: int, tile: int | None) -> dict[str, dict[str, float]]:
-    """PSNR in dB by sentence and way, mean over photos."""
+    """PSNR in dB by sentence and way, mean over photos; none where the truth is the content frame itself."""
     model = pipe.autoencoder
     assert isinstance(model, ReducioVAE)
     scores: dict[str, dict[str, float]] = {}
@@ -82,14 +83,17 @@ def score(pipe: ReducioPipeline, photos: Photos, num_photos: int, tile: int | No
                 decoded = model.decode(model.encode(truth), reference=content)
             for way, frames in zip(WAYS, (made, decoded, content.expand_as(truth)), strict=True):
                 sums[way] += float(psnr(frames.clamp(-1, 1), truth))
-        scores[prompt] = {way: total / num_photos for way, total in sums.items()}
+        scores[prompt] = {way: total / num_photos for way, total in sums.items() if math.isfinite(total)}
     return scores
 
 
 def table(scores: dict[str, dict[str, float]]) -> str:
     """One line a sentence."""
     lines = [f"{'PSNR in dB':36s}" + "".join(f"{way:>16s}" for way in WAYS)]
-    lines += [f"{prompt:36s}" + "".join(f"{row[way]:16.2f}" for way in WAYS) for prompt, row in scores.items()]
+    lines += [
+        f"{prompt:36s}" + "".join(f"{row[way]:16.2f}" if way in row else f"{'equal':>16s}" for way in WAYS)
+        for prompt, row in scores.items()
+    ]
     return "\n".join(lines)
 
 

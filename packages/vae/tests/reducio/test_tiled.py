@@ -41,6 +41,19 @@ def test_tiles_are_exact_outside_the_fades(layout: str, build: Callable[..., Red
         assert not torch.allclose(found, expected, atol=1e-5)
 
 
+@torch.no_grad()
+def test_tiles_are_exact_where_they_share_four_times_the_reach(build: Callable[..., ReducioVAE], video: Video) -> None:
+    """Near its edge, where it has seen padding, a tile counts for nothing; a quarter of 36 cells is what is reached."""
+    model = convolutions_only(build(widths=(4, 4, 8), content_widths=(4, 8), fusion="none", fused_levels=()))
+    frames, latents = video(1, 3, 8, 8, 108 * 4), video(1, 4, 2, 2, 108)
+    whole, decoded = model.posterior(frames).mean, model.decode(latents)
+    for overlap, exact in ((0.5, True), (0.125, False)):
+        with model.tiled(spatial=(16, 288), overlap=overlap):
+            tiled, tiled_frames = model.posterior(frames).mean, model.decode(latents)
+        assert torch.allclose(tiled, whole, atol=1e-5) == exact
+        assert torch.allclose(tiled_frames, decoded, atol=1e-5) == exact
+
+
 class Steps:
     """Stands in for the decoder: the frames of the n-th tile are all n."""
 

@@ -362,6 +362,12 @@ def test_what_is_no_picture_is_laid_on_text_to_image(
     assert pipe.transformer.calls == []
 
 
+def test_a_name_is_no_text_to_image(make: Make, pipe: ReducioPipeline) -> None:
+    pipe.text_to_image = "some/model"  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="`text_to_image` is 'some/model'; expected a function of a prompt, or None"):
+        make(image=None)
+
+
 BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     (
         {"num_frames": 9},

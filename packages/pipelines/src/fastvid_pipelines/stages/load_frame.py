@@ -32,6 +32,8 @@ def load_frame(
         raise ValueError(
             "`image` is None and the pipeline has no `text_to_image`; give a picture, or a pipeline that makes one"
         )
+    if not callable(text_to_image):
+        raise ValueError(f"`text_to_image` is {text_to_image!r}; expected a function of a prompt, or None")
     made = text_to_image(prompt, height=height, width=width, generator=generator)
     try:
         picture = load_photo(made)

@@ -1,8 +1,9 @@
 """Reducio's Table 5 at toy size: how the content frame should enter the decoder; and its Table 4: how many channels.
 
 A small Reducio-VAE is trained for each row by the recipe, with the same data, seed and steps, each in a process of its
-own; PSNR and SSIM are those of validation clips of 16 frames of 128 x 128 that no row has seen. More than one run, each
-with a seed of its own, shows how far chance goes. The paper trains 437 M parameters on 400,000 clips, and its rows have
+own; attention alone has as many steps before these, on clips that stand still (`look_steps` of each row). PSNR and SSIM
+are those of validation clips of 16 frames of 128 x 128 that no row has seen. More than one run, each with a seed of its
+own, shows how far chance goes. The paper trains 437 M parameters on 400,000 clips, and its rows have
 one encoder in common; here each row trains its own. Killed, it goes on in the folder `--work`.
 
     uv run python benchmarks/reducio_fusion.py ../shared/data --steps 700 \
@@ -53,9 +54,8 @@ def evaluate(data: Path, folders: list[Path], file: Path, options: argparse.Name
     return scores
 
 
-def training_time(folder: Path) -> float | None:
-    """In seconds, by the log, which a toy ends too early to have."""
-    log = folder / "log.jsonl"
+def training_time(log: Path) -> float | None:
+    """In seconds, by the log, which a toy ends too early to have, and a row without such a training never has."""
     return json.loads(log.read_text().splitlines()[-1])["seconds"] if log.exists() else None
 
 
@@ -64,7 +64,7 @@ def parameters(folder: Path) -> int:
         return sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118  # not a mapping
 
 
-def result(row: str, table: int, folders: list[Path], scores: dict[str, Any]) -> dict[str, Any]:
+def result(row: str, folders: list[Path], scores: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Medians over the seeds, and each seed's own numbers."""
     runs = [scores[str(folder)] for folder in folders]
     medians = {
@@ -72,8 +72,13 @@ def result(row: str, table: int, folders: list[Path], scores: dict[str, Any]) ->
         for kind in KINDS
         for measure in ("psnr", "ssim")
     }
-    paper = dict(zip(("paper_psnr", "paper_ssim"), PAPER[table][row], strict=True))
-    spent = {"training_time": [training_time(folder) for folder in folders]}
+    paper = dict(zip(("paper_psnr", "paper_ssim"), PAPER[options.table][row], strict=True))
+    looked = (folders[0] / "look.pt").exists()  # the recipe leaves it where there were steps before those of all rows
+    spent = {
+        "training_time": [training_time(folder / "log.jsonl") for folder in folders],
+        "look_steps": options.steps if looked else 0,
+        "look_time": [training_time(folder / "look.jsonl") for folder in folders],
+    }
     return {"case": row, "parameters": parameters(folders[0])} | medians | paper | spent | {"runs": runs}
 
 
@@ -103,10 +108,12 @@ def verdict(results: list[dict[str, Any]], steps: int, still: dict[str, dict[str
     found = [
         f"{'holds' if order_holds(results, kind.replace(' ', '_')) else 'does not hold'} on {kind}" for kind in KINDS
     ]
+    looked = [row["case"] for row in results if row["look_steps"]]
+    before = f" ({', '.join(looked)} after as many before them, on clips that stand still)" if looked else ""
     repeated = ", ".join(f"{still[kind]['psnr']:.2f} dB on {kind}" for kind in KINDS)
     return (
-        f"After {steps} steps the paper's order, {rows}, {' and '.join(found)}. The content frame alone, repeated: "
-        f"{repeated}."
+        f"After {steps} steps{before} the paper's order by PSNR, {rows}, {' and '.join(found)}. The content frame "
+        f"alone, repeated: {repeated}."
     )
 
 
@@ -148,7 +155,7 @@ def main() -> None:
                 train(data, folder, row, seed, options)
         every = [folder for some in folders.values() for folder in some]
         scores = evaluate(data, every, work / f"{stem}.json", options)
-        results = [result(row, options.table, some, scores) for row, some in folders.items()]
+        results = [result(row, some, scores, options) for row, some in folders.items()]
     sentence = verdict(results, options.steps, scores["content frame, still"])
     facts = provenance("reducio_fusion", ("torch", "fastvid-vae"), options.device) | {
         "weights": "trained for this by recipes/reducio/train_autoencoder.py",

@@ -3,8 +3,8 @@
 A small Reducio-VAE is trained for each row by the recipe, with the same data, seed and steps, each in a process of its
 own; attention alone has as many steps before these, on clips that stand still (`look_steps` of each row). PSNR and SSIM
 are those of validation clips of 16 frames of 128 x 128 that no row has seen. More than one run, each with a seed of its
-own, shows how far chance goes. The paper trains 437 M parameters on 400,000 clips, and its rows have
-one encoder in common; here each row trains its own. Killed, it goes on in the folder `--work`.
+own, shows how far chance goes. The paper trains 437 M parameters on 400,000 clips, and its rows have one encoder in
+common; here each row trains its own. Killed, it goes on in the folder `--work`.
 
     uv run python benchmarks/reducio_fusion.py ../shared/data --steps 700 \
         --output benchmarks/results/reducio_fusion_<hardware>_<yyyymm>.json

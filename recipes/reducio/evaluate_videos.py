@@ -106,11 +106,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the scores as JSON here")
     options = parser.parse_args()
 
+    if options.photos < 1:
+        parser.error(f"--photos is {options.photos}; it must be at least 1")
     photos = Photos(options.data, "validation")
-    scores = score(pipeline(options.run), photos, min(options.photos, len(photos.names)), options.tile)
+    num_photos = min(options.photos, len(photos.names))
+    scores = score(pipeline(options.run), photos, num_photos, options.tile)
     print(table(scores))
     if options.output:
-        options.output.write_text(json.dumps({"photos": options.photos, "scores": scores}, indent=1) + "\n")
+        options.output.write_text(json.dumps({"photos": num_photos, "scores": scores}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ from evaluate import masked_psnr
 
 SPEEDS = {"holds still": 0.0, "slowly": 0.5, "plainly": 1.0, "quickly": 1.5}
 THRESHOLDS = (0.9, 0.75, 0.5)
+POSITIONS: tuple[Any, ...] = ("local", "global", "centre")
+CHOSEN = "centre"
+"""Of the rows that even dropping is compared with: the default on this pipeline."""
 PREVIEWS = {"a stage less": {"skipped_stages": 1}, "two less": {"skipped_stages": 2}, "refined": {"refining_steps": 2}}
 """Of the middle threshold: smaller previews, and one that costs two more calls of the transformer."""
 FRAMES_PER_MOTION = 16
@@ -97,15 +100,15 @@ def videos(run: Callable[[Any], TensorClip], start_step: int) -> dict[str, Tenso
     """The same video in every way."""
     clips = {"none": run(None)}
     for threshold in THRESHOLDS:
-        for positions in ("local", "global"):
+        for positions in POSITIONS:
             clips[f"VGDFR {threshold}, {positions}"] = run(vgdfr(threshold, positions, start_step))
     for name, settings in PREVIEWS.items():
-        config = VGDFRConfig(threshold=THRESHOLDS[1], positions="global", start_step=start_step, **settings)
-        clips[f"VGDFR {THRESHOLDS[1]}, global, {name}"] = run(VGDFR(config))
+        config = VGDFRConfig(threshold=THRESHOLDS[1], positions=CHOSEN, start_step=start_step, **settings)
+        clips[f"VGDFR {THRESHOLDS[1]}, {CHOSEN}, {name}"] = run(VGDFR(config))
     for left in range(clips["none"].latent_frames[-1] - 1, 1, -1):
         clips[f"even drop, {left}"] = run(EvenDrop(left, start_step))
-    both = compose(FEWER_TOKENS, vgdfr(THRESHOLDS[1], "global", start_step))
-    return clips | {"AsymRnR": run(FEWER_TOKENS), f"AsymRnR and VGDFR {THRESHOLDS[1]}, global": run(both)}
+    both = compose(FEWER_TOKENS, vgdfr(THRESHOLDS[1], CHOSEN, start_step))
+    return clips | {"AsymRnR": run(FEWER_TOKENS), f"AsymRnR and VGDFR {THRESHOLDS[1]}, {CHOSEN}": run(both)}
 
 
 def kept(clip: TensorClip) -> list[int] | None:
@@ -146,7 +149,7 @@ def measure(
                 {"case": f"even drop, as {case}", "speed": speed, "photo": index}
                 | scores[f"even drop, {row['latents']}" if row["latents"] < scores["none"]["latents"] else "none"]
                 for case, row in scores.items()
-                if case.startswith("VGDFR") and case.endswith("global")
+                if case.startswith("VGDFR") and case.endswith(CHOSEN)
             ]
         print(f"photo {index + 1} of {num_photos}", file=sys.stderr)
     return rows
@@ -164,9 +167,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     }
     whole = means["none", ALL]["latents"]
     lengths = [means["none", ALL]] + [means[f"even drop, {left}", ALL] for left in range(int(whole) - 1, 1, -1)]
-    for case in [
-        case for case, speed in means if speed == ALL and case.startswith("VGDFR") and case.endswith("global")
-    ]:
+    for case in [case for case, speed in means if speed == ALL and case.startswith("VGDFR") and case.endswith(CHOSEN)]:
         latents = means[case, ALL]["latents"]
         above = max(index for index, row in enumerate(lengths) if row["latents"] >= latents)
         share = lengths[above]["latents"] - latents
@@ -180,7 +181,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def same_schedule(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Of the videos, the share whose latents are the same with another preview."""
     chosen = {(row["case"], row["speed"], row["photo"]): row["kept"] for row in rows}
-    full = f"VGDFR {THRESHOLDS[1]}, global"
+    full = f"VGDFR {THRESHOLDS[1]}, {CHOSEN}"
     shares: dict[str, list[bool]] = defaultdict(list)
     for (case, speed, photo), latents in chosen.items():
         if case.startswith(full + ", "):

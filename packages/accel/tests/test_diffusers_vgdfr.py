@@ -15,6 +15,7 @@ from fastvid_accel.integrations.diffusers import VGDFRPipeline, accelerate
 from fastvid_accel.integrations.diffusers.codecs import DiffusersCodec, codec_of
 from fastvid_accel.integrations.diffusers.samplers import sampler_of
 from fastvid_accel.integrations.diffusers.truncation import stages_less
+from fastvid_accel.integrations.diffusers.vgdfr_loop import _halfway
 from fastvid_accel.vgdfr import accelerator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -151,11 +152,22 @@ def test_positions_stay_where_they_were_if_asked(name: str, monkeypatch: pytest.
         positions: VGDFRPipeline(pipe, VGDFR(VGDFRConfig(threshold=-1.0, start_step=1, positions=positions)))(
             **call, generator=seeded()
         ).frames
-        for positions in ("local", "global", (0,), (0, 1))
+        for positions in ("local", "global", "centre", (0,), (0, 1), None)
     }
     assert torch.equal(frames[0, 1], frames["global"])
-    for one, other in itertools.combinations(("local", "global", (0,)), 2):
+    assert torch.equal(frames[None], frames["local"])
+    for one, other in itertools.combinations(("local", "global", "centre", (0,)), 2):
         assert (frames[one] - frames[other]).abs().max() > 1e-5
+
+
+def test_rotary_tables_halfway_are_those_of_the_mean_positions() -> None:
+    """Means alone, as a mutant would have it, would shorten queries and keys."""
+    angles = torch.tensor([0.0, 0.4, 2.0])[:, None] + torch.arange(6)[:, None, None] * torch.tensor([1.0, 0.1])
+    table = angles.flatten(0, 1).cos(), angles.flatten(0, 1).sin()  # six frames of three tokens, two frequencies
+    mean = (angles[[0, 1, 4]] + angles[[0, 2, 5]]).flatten(0, 1) / 2
+    cosines, sines = _halfway(table, 6, [(0, 0), (1, 2), (4, 5)])
+    torch.testing.assert_close(cosines, mean.cos())
+    torch.testing.assert_close(sines, mean.sin())
 
 
 def test_with_fewer_tokens_inside_attention_as_well() -> None:

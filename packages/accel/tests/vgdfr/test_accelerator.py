@@ -165,9 +165,14 @@ def test_nothing_alike_is_the_same_to_the_bit() -> None:
 
 @pytest.mark.parametrize(
     ("positions", "times"),
-    [("local", list(range(9))), ("global", [0, 1, 5, 9, 13, 17, 21, 23, 24])],
+    [
+        ("local", list(range(9))),
+        ("global", [0, 1, 5, 9, 13, 17, 21, 23, 24]),
+        ("centre", [0, 2.5, 6.5, 10.5, 14.5, 18.5, 21.5, 23, 24]),
+        (None, [0, 2.5, 6.5, 10.5, 14.5, 18.5, 21.5, 23, 24]),
+    ],
 )
-def test_positions_count_anew_or_stay(positions: str, times: list[int]) -> None:
+def test_positions_count_anew_stay_or_are_means(positions: str | None, times: list[float]) -> None:
     config = VGDFRConfig(threshold=-1.0, start_step=1, positions=positions)  # type: ignore[arg-type]
     _, after = walk(VGDFR(config).start(num_steps=3, codec=FakeCodec()), noisy(), still(), 3)
     assert after[0, :, 0, 0].tolist() == times
@@ -245,7 +250,7 @@ def test_wrong_use_is_refused() -> None:
         ({"start_step": 0}, "at least 1"),
         ({"start_step": True}, "at least 1"),
         ({"highest_rate": 3}, "expected 2 or 4"),
-        ({"positions": "relative"}, "'local', 'global' or a tuple"),
+        ({"positions": "relative"}, "'local', 'global', 'centre', a tuple of blocks"),
         ({"positions": (-1,)}, "counted from 0"),
         ({"lengths": (0,)}, "each at least 1"),
     ],

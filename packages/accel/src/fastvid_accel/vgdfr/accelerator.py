@@ -8,7 +8,7 @@ as well, which costs quality and saves nothing.
 """
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self, final
 
 import torch
@@ -96,7 +96,7 @@ class VGDFRSession:
         codec: VideoCodec,
     ) -> None:
         self.record: MergeRecord | None = None
-        self.config = config
+        self.config = config = config if config.positions is not None else replace(config, positions="centre")
         self._interpolate = interpolate
         self._start_step = start_step
         self._attend = attention or full_attention
@@ -153,7 +153,7 @@ class VGDFRSession:
         merged = torch.tensor([latent in rate.merged_latents for latent in kept], device=latents.device)
         renoised = sigma * noise[:, :, kept] + (1 - sigma) * clean
         shorter = torch.where(merged.view(-1, 1, 1), renoised, latents[:, :, kept])
-        return shorter, self._positions(positions, kept)
+        return shorter, self._positions(positions, rate)
 
     def finish(self, frames: Float[Tensor, "b 3 T2 H W"], /) -> Float[Tensor, "b 3 T H W"]:
         """The frames that were merged, interpolated."""
@@ -173,7 +173,7 @@ class VGDFRSession:
         """
         self.num_blocks = num_blocks
         chosen = self.config.positions
-        if not isinstance(chosen, str) and max(chosen, default=0) >= num_blocks:
+        if chosen is not None and not isinstance(chosen, str) and max(chosen, default=0) >= num_blocks:
             raise ValueError(f"`positions` names block {max(chosen)}; the transformer has {num_blocks}, counted from 0")
 
     def _refined(self, latents: Tensor, denoised: Tensor, sigma: float, estimate: Estimate | None) -> Tensor:
@@ -206,13 +206,20 @@ class VGDFRSession:
         self.num_blocks = site.num_blocks
         return self._attend(q, k, v, site)
 
-    def _positions(self, positions: Tensor, kept: list[int]) -> Tensor:
-        """Of the latents that stay: counted anew, where they were, or either by block (DyRoPE, section 3.3)."""
-        local, far = positions[:, : len(kept)], positions[:, kept]
-        chosen = self.config.positions
-        if isinstance(chosen, str):
-            return local if chosen == "local" else far
-        return torch.stack([far if block in chosen else local for block in range(self.num_blocks)])
+    def _positions(self, positions: Tensor, rate: FrameRate) -> Tensor:
+        """Of the latents that stay: counted anew, where they were, amid what they stand for, or by block."""
+        local, far = positions[:, : len(rate.kept_latents)], positions[:, list(rate.kept_latents)]
+        match self.config.positions:
+            case "local":
+                return local
+            case "global":
+                return far
+            case "centre":
+                before, behind = (list(indices) for indices in zip(*rate.middle_latents, strict=True))
+                return (positions[:, before] + positions[:, behind]) / 2
+            case blocks:
+                assert blocks is not None  # replaced at the start
+                return torch.stack([far if block in blocks else local for block in range(self.num_blocks)])
 
 
 def initial_noise(

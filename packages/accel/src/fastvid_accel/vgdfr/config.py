@@ -8,7 +8,7 @@ from fastvid_accel.vgdfr.frame_rate import Rate
 SHARE_OF_STEPS = 0.1
 """Of all steps, made at the full frame rate where `start_step` is None; the earliest of the paper's 10, 20 and 30 %."""
 
-Positions = Literal["local", "global"] | tuple[int, ...]
+Positions = Literal["local", "global", "centre"] | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,11 @@ class VGDFRConfig:
         start_step: steps made at the full frame rate, k in the paper; at least 1. None: a tenth of all steps.
         highest_rate: frames that may become one, 2 or 4.
         positions: time as the transformer sees it after merging (DyRoPE, section 3.3). 'local' counts the latents that
-            are left; 'global' gives them the places they had; a tuple names the blocks that get global positions while
-            all others get local ones, as the paper's [4, 19, 23, 31, 35, 36, 37, 40] for HunyuanVideo's 60.
+            are left; 'global' gives them the places they had, and a merged one that of the first latent it stands for;
+            'centre' (ours) gives a merged one the mean place of all that it stands for, as its frames are means. A
+            tuple names the blocks that get global positions while all others get local ones, as the paper's
+            [4, 19, 23, 31, 35, 36, 37, 40] for HunyuanVideo's 60. None: 'centre' on fastvid's pipelines, where it was
+            measured best, and 'local' on those of diffusers, all of which can have it.
         skipped_stages: of the autoencoder, that previews do without; each halves their height and width. 0: frames are
             compared and merged at full size. The paper leaves most of them out, its released code one.
         refining_steps: coarse Euler steps that refine the preview, each a call of the transformer at the full frame
@@ -36,7 +39,7 @@ class VGDFRConfig:
     keep_ratio: float | None = None
     start_step: int | None = None
     highest_rate: Rate = 4
-    positions: Positions = "local"
+    positions: Positions | None = None
     skipped_stages: int = 0
     refining_steps: int = 0
     lengths: tuple[int, ...] = ()
@@ -61,9 +64,12 @@ class VGDFRConfig:
         if self.highest_rate not in (2, 4):
             raise ValueError(f"`highest_rate` is {self.highest_rate!r}; expected 2 or 4")
         if isinstance(self.positions, str):
-            if self.positions not in ("local", "global"):
-                raise ValueError(f"`positions` is {self.positions!r}; expected 'local', 'global' or a tuple of blocks")
-        elif any(type(block) is not int or block < 0 for block in self.positions):
+            if self.positions not in ("local", "global", "centre"):
+                raise ValueError(
+                    f"`positions` is {self.positions!r}; expected 'local', 'global', 'centre', a tuple of blocks, or"
+                    " None"
+                )
+        elif any(type(block) is not int or block < 0 for block in self.positions or ()):
             raise ValueError(f"`positions` is {self.positions!r}; expected blocks, counted from 0")
         if any(type(length) is not int or length < 1 for length in self.lengths):
             raise ValueError(f"`lengths` is {self.lengths!r}; expected numbers of latent frames, each at least 1")
@@ -90,7 +96,7 @@ class VGDFRConfig:
             share = getattr(self, name)
             if share is not None and (isinstance(share, bool) or not isinstance(share, int | float)):
                 raise ValueError(f"`{name}` is {share!r}; expected a number or None")
-        for name in ("positions", "lengths"):
+        for name, kinds in (("positions", str | tuple | list | None), ("lengths", str | tuple | list)):
             several = getattr(self, name)
-            if not isinstance(several, str | tuple | list):
+            if not isinstance(several, kinds):
                 raise ValueError(f"`{name}` is {several!r}; expected a tuple of whole numbers")

@@ -66,6 +66,13 @@ class FrameRate:
         return frozenset(self._first_latent(merge) for merge in self.merges)
 
     @property
+    def middle_latents(self) -> tuple[tuple[int, int], ...]:
+        """For each of `kept_latents` the two in the middle of those it stands for; twice itself if it is alone."""
+        rates = {self._first_latent(merge): merge.rate for merge in self.merges}
+        first_and_rate = [(index, rates.get(index, 1)) for index in self.kept_latents]
+        return tuple((index + (rate - 1) // 2, index + rate // 2) for index, rate in first_and_rate)
+
+    @property
     def groups(self) -> tuple[tuple[int, int], ...]:
         """First frame and length of each run of frames that becomes one frame, over the whole video."""
         groups, frame = [], 0

@@ -1,7 +1,7 @@
 """A pipeline's denoising loop, seen from its scheduler, while VGDFR follows it."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -163,14 +163,17 @@ def _place_blocks(undo: ExitStack, transformer: Any, argument: int, loop: Loop, 
     far: list[Any] = []
 
     def remember(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        hidden, kept = args[0], loop.kept
+        hidden, record = args[0], session.record
         far.clear()
-        if kept is None:
+        if record is None or not record.rate.merges:
             loop.grid = tuple(hidden.shape[2:])
             return None
         assert loop.grid is not None  # steps before k came first
         whole = cast(Any, module).forward(hidden.new_empty(*hidden.shape[:2], *loop.grid))
-        far.extend(_rows_of(part, loop.grid[0], kept) for part in whole)
+        if session.config.positions == "centre":
+            far.extend(_halfway(whole, loop.grid[0], record.rate.middle_latents))
+            return tuple(far)
+        far.extend(_rows_of(part, loop.grid[0], record.rate.kept_latents) for part in whole)
         return tuple(far) if session.config.positions == "global" else None
 
     def replace(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -178,14 +181,25 @@ def _place_blocks(undo: ExitStack, transformer: Any, argument: int, loop: Loop, 
 
     undo.callback(transformer.rope.register_forward_hook(remember).remove)
     named = session.config.positions
-    if not isinstance(named, str):
+    if named is not None and not isinstance(named, str):
         for index, block in enumerate(_blocks(transformer)):
             if index in named:
                 undo.callback(block.register_forward_pre_hook(replace).remove)
 
 
-def _rows_of(table: Tensor, num_frames: int, kept: list[int]) -> Tensor:
+def _halfway(table: tuple[Tensor, Tensor], num_frames: int, pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the angles in the middle between those of two frames, at most a radian apart."""
+    cosines, sines = (
+        _rows_of(part, num_frames, [first for first, _ in pairs])
+        + _rows_of(part, num_frames, [last for _, last in pairs])
+        for part in table
+    )
+    length = torch.hypot(cosines, sines)
+    return cosines / length, sines / length
+
+
+def _rows_of(table: Tensor, num_frames: int, kept: Sequence[int]) -> Tensor:
     """The tokens of these frames; the tokens lie on the first axis that is longer than 1."""
     axis = next(axis for axis, size in enumerate(table.shape) if size > 1)
     split: Tensor = table.unflatten(axis, (num_frames, -1))
-    return split.index_select(axis, torch.tensor(kept, device=table.device)).flatten(axis, axis + 1)
+    return split.index_select(axis, torch.tensor(list(kept), device=table.device)).flatten(axis, axis + 1)

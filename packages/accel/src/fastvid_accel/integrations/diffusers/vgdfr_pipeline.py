@@ -7,7 +7,7 @@ unpacks.
 """
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class VGDFRPipeline:
                 f"`refining_steps` is {self.vgdfr.config.refining_steps}; the pipeline's own loop calls the"
                 " transformer, and cannot be asked for more calls: set it to 0"
             )
-        if self.vgdfr.config.positions != "local" and family not in PLACED_FAMILIES:
+        if self.vgdfr.config.positions not in (None, "local") and family not in PLACED_FAMILIES:
             raise ValueError(
                 f"`positions` is {self.vgdfr.config.positions!r}; transformers of {type(self.pipe).__name__} can only"
                 " have 'local' ones, which they compute themselves"
@@ -89,6 +89,13 @@ class VGDFRPipeline:
             raise ValueError(f"`pipe` is a {name}; expected one of {', '.join(FAMILIES)}")
         return FAMILIES[name]
 
+    @property
+    def _with_positions(self) -> VGDFR:
+        """'local' where none are chosen, which every family can have."""
+        if self.vgdfr.config.positions is not None:
+            return self.vgdfr
+        return replace(self.vgdfr, config=replace(self.vgdfr.config, positions="local"))
+
     def __call__(self, *args: Any, **call: Any) -> MergedVideo:
         """Make a video.
 
@@ -107,7 +114,7 @@ class VGDFRPipeline:
             raise ValueError(f"`output_type` is {output_type!r}; expected 'latent', 'pt', 'np' or 'pil'")
         num_steps = _num_steps(arguments)
         codec = codec_of(self.pipe.vae, _temporal_stride(self.pipe))
-        session = self.vgdfr.start(num_steps=num_steps, codec=codec)
+        session = self._with_positions.start(num_steps=num_steps, codec=codec)
         arguments |= {"output_type": "latent" if output_type == "latent" else "pt", "return_dict": False}
         with following(self.pipe, self._family, session, num_steps):
             (frames,) = self.pipe(*given.args, **given.kwargs)

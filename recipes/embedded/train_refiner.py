@@ -5,41 +5,39 @@ where it was killed.
 """
 
 import argparse
-import hashlib
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from camera_motion import Request, offsets, sample_request, sources
-from data import Photos
-from fastvid_dit import FSVideoDiT, RefinerMask
+from camera_motion import sample_request
+from fastvid_dit import FSVideoDiT, RefinerMask, grid_positions
 from fastvid_dit.flow import pseudo_huber_loss
 from fastvid_dit.refinement import upsampling_error
-from fastvid_dit.training.refinement import Degradation, deviated_latents, training_condition
+from fastvid_dit.training.refinement import Degradation, training_condition
 from fastvid_dit.training.trainer import Batch, Trainer, TrainerConfig
 from fastvid_pipelines import FSVideoPipeline, Refinement, Refiner
 from fastvid_pipelines.encoders.byte import ByteTextEncoder
-from fastvid_pipelines.sampling.solvers import METHODS
-from fastvid_pipelines.stages.denoise import denoise, draw_noise
-from fastvid_pipelines.types import Conditions, Sampling, TextFeatures
 from fastvid_vae import FSAE, LatentUpsampler, LatentUpsamplerConfig
 from fastvid_vae.training.trainer import Trainer as ConvolutionTrainer
 from fastvid_vae.training.trainer import TrainingSettings
 from fastvid_vae.training.upsampling import latent_loss
+from places import Places
+from refiner_pairs import Pairs, cached, encode_clips, make_small_videos, upsample
+from stray import stray
 from torch import Tensor
-from torch.nn import functional
-from train_transformer import NUM_FRAMES, padded_text, train
+from train_transformer import padded_text, train
 
-LARGE_SIZE = 256
 NUM_PAIRS = 600
 LATENT_NOISE = 0.1
 PLACE_WEIGHT = 0.3
 """Of the distance, in cells, between where a latent says its content lies and where the large video's says so."""
 REFINER_PLACE_WEIGHT = 20.0
 """The same for the refiner: a pixel of that distance then counts about as much as all that is wrong with a latent."""
+TOKEN_STEP = 2
+"""The refiner learns on every so manieth row and column of tokens, at their own positions: four times as many clips."""
 
 EMBEDDED_UPSAMPLER = LatentUpsamplerConfig(latent_channels=64, width=28, num_blocks=3)
 EMBEDDED_DEGRADATION = Degradation(shuffle=0.1, replacement=0.1, dropout=0.0)
@@ -54,107 +52,24 @@ UPSAMPLING = TrainingSettings(
     total_steps=1200,
     save_every=200,
 )
-UPSAMPLER_BATCH, REFINER_BATCH, NUM_DEVIATED, MAKING_BATCH = 16, 8, 2, 10
+UPSAMPLER_BATCH, REFINER_BATCH = 16, 16
 REFINING = TrainerConfig(
-    num_steps=1200,
+    num_steps=3000,
     warmup_steps=50,
-    learning_rate=3e-3,
+    learning_rate=4e-3,
     ema_decay=0.98,
     muon=True,
     text_dropout=0.0,
-    sigma_shift=150.0,
-    sigma_std=1.3,
+    sigma_shift=1e6,
     compile=True,
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """Latents of clips at half size and at `LARGE_SIZE`, and what was asked for.
-
-    `made` is what the base model makes of a small clip's first frame and words: what it gets wrong, it gets wrong the
-    same way again and again, so that a refiner can learn to set it right.
-    """
-
-    small: Tensor
-    large: Tensor
-    made: Tensor
-    requests: list[Request]
-
-
-@torch.inference_mode()
-def cache_pairs(vae: Path, data: Path, count: int) -> tuple[Tensor, Tensor, list[Request]]:
-    """Latents of clips at half size and at `LARGE_SIZE`, and what was asked for; computed once, then read."""
-    requests = [sample_request(random.Random(f"large request {index}")) for index in range(count)]
-    digest = hashlib.sha256((vae / "model.safetensors").read_bytes()).hexdigest()
-    path = vae.with_name(f"pairs_{count}_{digest[:12]}.pt")
-    if not path.exists():
-        model, photos = FSAE.from_pretrained(vae), Photos(data, "train")
-        times = [frame / (NUM_FRAMES - 1) for frame in range(NUM_FRAMES)]
-        small, large = [], []
-        for index, request in enumerate(requests):
-            rng = random.Random(f"large crop {index}")
-            clip = photos.clip(rng.randrange(len(photos.photos)), request.motion, times, LARGE_SIZE, rng)
-            half = functional.interpolate(clip.transpose(0, 1), scale_factor=0.5, mode="bicubic", antialias=True)
-            small.append(model.encode(half.clamp(-1, 1).transpose(0, 1)[None]).half())
-            true = offsets(sources(request.motion, times, LARGE_SIZE, LARGE_SIZE))
-            large.append(with_true_offsets(model, model.encode(clip[None]), true).half())
-        partial = path.with_suffix(".partial")
-        torch.save((torch.cat(small), torch.cat(large)), partial)
-        partial.replace(path)
-    small, large = torch.load(path, weights_only=True)
-    return small, large, requests
-
-
-def with_true_offsets(model: FSAE, latents: Tensor, true: Tensor) -> Tensor:
-    """Latents that differ as little as possible from these, and say exactly where their content lies in frame 0.
-
-    The encoder learned on frames of 128 pixels; at 256 its offsets are 1 to 4 pixels off, which cost 2 to 6 dB on
-    four training photos.
-
-    Args:
-        latents: of a camera motion.
-        true: (T, H, W, 2), offsets in pixels.
-    """
-    place, (time, space, _) = model.decoder.place, model.stride
-    assert place is not None  # the embedded decoder is deformable
-    cells = functional.avg_pool2d(true[::time].permute(0, 3, 1, 2), space).div(space).transpose(0, 1)
-    raw = model.denormalise(latents)
-    to_latents = torch.linalg.pinv(place.weight[:, :, 0, 0, 0])
-    return model.normalise(raw + torch.einsum("cp,bpthw->bcthw", to_latents, cells[None] - place(raw)))
-
-
-@torch.inference_mode()
-def make_small_videos(
-    base: FSVideoDiT, text_encoder: ByteTextEncoder, small: Tensor, requests: list[Request], sampling: Sampling
-) -> Tensor:
-    """The base model's own latents of the clips, sampled as the pipeline samples."""
-    method, made = METHODS[sampling.solver], []
-    sigmas = method.sigmas(sampling.num_inference_steps, sampling.shift)
-    for first in range(0, len(small), MAKING_BATCH):
-        clean, asked = small[first : first + MAKING_BATCH].float(), requests[first : first + MAKING_BATCH]
-        rng, generator = random.Random(f"made {first}"), torch.Generator().manual_seed(first)
-        text, mask = padded_text(text_encoder, [""] * len(asked) + [request.prompt(rng) for request in asked])
-        conditions = Conditions(
-            text=TextFeatures(tokens=text[len(asked) :], mask=mask[len(asked) :]),
-            negative_text=TextFeatures(tokens=text[: len(asked)], mask=mask[: len(asked)]),
-            image_latents=clean[:, :, :1],
-            image_tokens=None,
-        )
-        noise = draw_noise(conditions, clean.shape[2], base.config.patch_size, generator)
-        guidance = sampling.guidance_scale
-        video = denoise(base, noise, conditions, sigmas, method.solver, guidance_scale=guidance)
-        made.append(video.latents.half())
-    return torch.cat(made)
-
-
 def train_upsampler(
-    upsampler: LatentUpsampler, autoencoder: FSAE, pairs: tuple[Tensor, Tensor], settings: TrainingSettings, path: Path
+    upsampler: LatentUpsampler, places: Places, pairs: tuple[Tensor, Tensor], settings: TrainingSettings, path: Path
 ) -> None:
     """Train in place; batch i is a function of i alone."""
     small, large = pairs
-    place = autoencoder.decoder.place
-    assert place is not None  # the embedded decoder is deformable
 
     def batches(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         for step in range(first_step, settings.total_steps):
@@ -166,7 +81,7 @@ def train_upsampler(
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
         noisy, target = batch
         upsampled = upsampler(noisy)
-        cells = place(autoencoder.denormalise(upsampled)) - place(autoencoder.denormalise(target))
+        cells = places.part(upsampled - target)
         return latent_loss(upsampled, target) + PLACE_WEIGHT * cells.norm(dim=1).mean()
 
     trainer = ConvolutionTrainer(upsampler, loss, settings, checkpoint=path)
@@ -185,50 +100,35 @@ def measure_mask(upsampler: LatentUpsampler, small: Tensor, large: Tensor) -> Re
 
 
 def refiner_batches(
-    base: FSVideoDiT,
-    upsampler: LatentUpsampler,
-    refiner: FSVideoDiT,
-    text_encoder: ByteTextEncoder,
-    pairs: Pairs,
-    first_step: int,
+    refiner: FSVideoDiT, text_encoder: ByteTextEncoder, pairs: Pairs, places: Places, first_step: int
 ) -> Iterator[Batch]:
-    """Batch i is a function of i alone: which clips, how they are worded, and how their small videos are wrong.
-
-    `NUM_DEVIATED` of a batch are wrong as in the paper, by one velocity of the base model; the others are its own.
-    """
+    """Batch i is a function of i alone: which clips, how they stray and are worded, and which of their tokens."""
     mask_settings, step = refiner.config.refiner_mask, first_step
     assert mask_settings is not None  # a refiner
     while True:
         rng, generator = random.Random(f"refiner batch {step}"), torch.Generator().manual_seed(step)
         chosen = [rng.randrange(len(pairs.requests)) for _ in range(min(REFINER_BATCH, len(pairs.requests)))]
-        text, text_mask = padded_text(text_encoder, [pairs.requests[index].prompt(rng) for index in chosen])
-        clean, target, made = (part[chosen].float() for part in (pairs.small, pairs.large, pairs.made))
-        with torch.no_grad():
-            few, words, mask = clean[:NUM_DEVIATED], text[:NUM_DEVIATED], text_mask[:NUM_DEVIATED]
-            given = base.first_frame_condition(few[:, :, :1], few.shape[2])
-
-            def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
-                return base(noisy, 1000 * sigma, words, mask, condition=given)  # noqa: B023  # called in this turn
-
-            wrong = torch.cat((deviated_latents(few, velocity, generator), made[NUM_DEVIATED:]))
-            condition = training_condition(
-                upsampler(wrong), upsampler(clean[:, :, :1]), target, mask_settings, EMBEDDED_DEGRADATION, generator
-            )
-        channels = condition.channels(refiner.config.mask_channels)
-        yield Batch(latents=target, condition=channels, text=text, text_mask=text_mask)
+        upsampled, target, asked = stray(pairs, chosen, places, rng, generator)
+        text, text_mask = padded_text(text_encoder, [request.prompt(rng) for request in asked])
+        first = pairs.upsampled_first[chosen].float()
+        condition = training_condition(upsampled, first, target, mask_settings, EMBEDDED_DEGRADATION, generator)
+        rows, columns = (slice(rng.randrange(TOKEN_STEP), None, TOKEN_STEP) for _ in range(2))
+        yield Batch(
+            latents=target[..., rows, columns],
+            condition=condition.channels(refiner.config.mask_channels)[..., rows, columns],
+            positions=grid_positions((target.shape[2], *target.shape[3:]))[..., rows, columns],
+            text=text,
+            text_mask=text_mask,
+        )
         step += 1
 
 
-def distance_of_latents(autoencoder: FSAE) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def distance_of_latents(places: Places) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """A loss of velocities: how far apart clean latents are, and the places in the first frame that they point to."""
-    place = autoencoder.decoder.place
-    assert place is not None  # the embedded decoder is deformable
-    std = torch.tensor(autoencoder.config.latent_std)
-    to_cells = REFINER_PLACE_WEIGHT * place.weight[:, :, 0, 0, 0].detach() * std
 
     def loss(velocity: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
         latents = (velocity - target) * sigma.view(-1, 1, 1, 1, 1)
-        both = torch.cat((latents, torch.einsum("pc,bcthw->bpthw", to_cells, latents)), dim=1)
+        both = torch.cat((latents, REFINER_PLACE_WEIGHT * places.part(latents)), dim=1)
         return pseudo_huber_loss(both, torch.zeros_like(both)).mean() / latents[0].numel() ** 0.5
 
     return loss
@@ -236,7 +136,7 @@ def distance_of_latents(autoencoder: FSAE) -> Callable[[Tensor, Tensor, Tensor],
 
 def build_refiner(base: FSVideoDiT, mask: RefinerMask) -> FSVideoDiT:
     """The base model without its inner blocks, with all weights that fit: new are the second block's router and the
-    head, which is zero, so that it starts as the upsampled video.
+    head, which is zero, so that it starts as the upsampled video, and zeros for the noise, which says nothing.
 
     One that predicted velocities lost noise on the way: after 500 steps, places in frame 0 itself, which it is shown,
     were a pixel off.
@@ -249,6 +149,8 @@ def build_refiner(base: FSVideoDiT, mask: RefinerMask) -> FSVideoDiT:
         name: tensor for name, tensor in inherited.items() if "memory_router" not in name and "head.linear" not in name
     }
     refiner.load_state_dict(refiner.state_dict() | fitting)
+    with torch.no_grad():
+        refiner.patch_embedding.weight[:, : base.config.latent_channels].zero_()
     return refiner
 
 
@@ -261,28 +163,39 @@ def main() -> None:
     output, toy = arguments.output, arguments.toy
 
     torch.set_flush_denormal(True)
-    small, large, requests = cache_pairs(output / "vae", arguments.data, 2 if toy else NUM_PAIRS)
     pipe = FSVideoPipeline.from_pretrained(output / "pipeline_memory")
     base, text_encoder, autoencoder = pipe.transformer, pipe.text_encoder, pipe.autoencoder
     assert isinstance(base, FSVideoDiT)
     assert isinstance(text_encoder, ByteTextEncoder)
     assert isinstance(autoencoder, FSAE)
+    weights = output / "pipeline_memory"
+    requests = [sample_request(random.Random(f"large request {index}")) for index in range(2 if toy else NUM_PAIRS)]
+    small, large = cached(
+        output / f"pairs_{len(requests)}",
+        weights / "vae" / "model.safetensors",
+        lambda: encode_clips(autoencoder, arguments.data, requests),
+    )
+    (made,) = cached(
+        output / f"made_{len(requests)}",
+        weights / "transformer" / "model.safetensors",
+        lambda: (make_small_videos(base, text_encoder, small, requests, pipe.sampling),),
+    )
 
     torch.manual_seed(0)
     upsampler = LatentUpsampler(EMBEDDED_UPSAMPLER)
     settings = replace(UPSAMPLING, total_steps=2, warmup_steps=1, decay_steps=1) if toy else UPSAMPLING
-    train_upsampler(upsampler, autoencoder, (small, large), settings, output / "upsampler.pt")
+    places = Places(autoencoder)
+    train_upsampler(upsampler, places, (small, large), settings, output / "upsampler.pt")
     upsampler = upsampler.eval().requires_grad_(False)
 
-    made = make_small_videos(base, text_encoder, small, requests, pipe.sampling)
-    pairs = Pairs(small=small, large=large, made=made, requests=requests)
+    pairs = upsample(upsampler, places, small, large, made, requests)
     refiner = build_refiner(base, measure_mask(upsampler, small, large))
     config = replace(REFINING, num_steps=2, warmup_steps=1, compile=False) if toy else REFINING
-    trainer = Trainer(config, refiner, loss_function=distance_of_latents(autoencoder))
+    trainer = Trainer(config, refiner, loss_function=distance_of_latents(places))
     checkpoint = output / "refiner.pt"
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    train(trainer, refiner_batches(base, upsampler, refiner, text_encoder, pairs, trainer.step), checkpoint)
+    train(trainer, refiner_batches(refiner, text_encoder, pairs, places, trainer.step), checkpoint)
     with trainer.ema.applied():
         save(pipe, upsampler, refiner, output)
 

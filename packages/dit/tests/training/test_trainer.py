@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from fastvid_dit import FSVideoDiT
+from fastvid_dit import FSVideoDiT, grid_positions
 from fastvid_dit.training import Batch, NullText, Trainer, TrainerConfig, velocity_loss
 from torch import nn
 
@@ -245,6 +245,20 @@ def test_without_text_encoder(tiny):
     batch = replace(base, text=torch.randn(4, 5, 10), text_mask=None, image_tokens=torch.randn(4, 3, 14))
     assert trainer.train_step(batch).step == 1
     assert {name.split(".")[0] for name in trainer.ema.averages} == {"transformer"}
+
+
+def test_tokens_can_be_left_out_at_their_own_positions(make):
+    """Every other frame; a mutant that lets them count anew finds another loss."""
+    batch, own = draw_batch(0), grid_positions((3, 2, 2))
+    few = replace(batch, latents=batch.latents[:, :, ::2], condition=batch.condition[:, :, ::2])
+
+    def loss(batch):
+        trainer = make()
+        nn.init.ones_(trainer.transformer.head.linear.weight)  # zeros at first
+        return trainer.loss(batch).item()
+
+    assert loss(replace(batch, positions=own)) == loss(batch)
+    assert loss(replace(few, positions=own[:, ::2])) != loss(few)
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(make):

@@ -68,6 +68,9 @@ class Batch:
     text: Shaped[Tensor, "b l *d"]
     text_mask: Bool[Tensor, "b l"] | None = None
     image_tokens: Float[Tensor, "b m e"] | None = None
+    positions: Float[Tensor, "3 t h w"] | None = (
+        None  # of the latents' tokens, where they are not those of a whole video
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +201,7 @@ class Trainer:
                 mask,
                 condition=condition,
                 image_tokens=batch.image_tokens,
+                positions=batch.positions,
             )
         return self.loss_function(velocity, velocity_target(latents, noise), sigma)
 

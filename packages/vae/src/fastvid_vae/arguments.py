@@ -28,6 +28,14 @@ def check_tensor(name: str, tensor: Tensor, expected: str, *, channels: int) -> 
         raise ValueError(f"`{name}` is {tensor.dtype}; expected floating point (pixels in [-1, 1])")
 
 
+def check_range(name: str, value: Any, low: int, high: int, unit: str = "") -> None:
+    """`value` must be a whole number from `low` to `high`."""
+    if whole_number(value) is None:
+        raise ValueError(f"`{name}` is {value!r}; expected a whole number")
+    if not low <= value <= high:
+        raise ValueError(f"`{name}` is {value}{unit and ' ' + unit}; expected {low} to {high}")
+
+
 def check_count(name: str, value: Any, most: int) -> None:
     """`value` must be a whole number of what latents hold."""
     number = whole_number(value)

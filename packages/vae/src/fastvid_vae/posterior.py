@@ -23,7 +23,13 @@ class Posterior:
         return cls(moments[:, :channels], moments[:, channels:].clamp(*LOGVAR_RANGE))
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "b c t h w"]:
-        """One draw; the noise is made on the generator's device."""
+        """One draw; the noise is made on the generator's device.
+
+        Raises:
+            ValueError: a `generator` that is none.
+        """
+        if not isinstance(generator, torch.Generator):
+            raise ValueError(f"`generator` is {generator!r}; expected a torch.Generator, or None for the mean")
         noise = torch.randn(self.mean.shape, generator=generator, device=generator.device, dtype=self.mean.dtype)
         return self.mean + torch.exp(0.5 * self.logvar) * noise.to(self.mean.device)
 

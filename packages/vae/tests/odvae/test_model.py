@@ -158,6 +158,8 @@ def test_sampling(build: Callable[..., ODVAE], video: Video) -> None:
     noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0))
     raw = posterior.mean + posterior.logvar.mul(0.5).exp() * noise
     assert torch.allclose(first, 0.18215 * raw, atol=1e-6)
+    with pytest.raises(ValueError, match=r"`generator` is 3; expected a torch\.Generator"):
+        model.encode(frames, generator=3)  # type: ignore[arg-type]
 
 
 @torch.no_grad()

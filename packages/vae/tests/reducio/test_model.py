@@ -99,6 +99,8 @@ def test_sampling(build: Callable[..., ReducioVAE], video: Video) -> None:
     noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0))
     raw = posterior.mean + posterior.logvar.mul(0.5).exp() * noise
     assert torch.allclose(first, torch.nn.functional.layer_norm(raw, raw.shape[1:]), atol=1e-5)
+    with pytest.raises(ValueError, match=r"`generator` is 3; expected a torch\.Generator"):
+        model.encode(frames, generator=3)  # type: ignore[arg-type]
 
 
 def test_divergence_of_the_posterior(build: Callable[..., ReducioVAE], video: Video) -> None:
@@ -179,6 +181,7 @@ def test_folders(tmp_path: Path, build: Callable[..., ReducioVAE], video: Video)
         ({"fusion_head_width": 3}, "`fusion_head_width` is 3; it must divide 4"),
         ({"latent_channels": 0}, "`latent_channels` is 0; expected 1 to 4096"),
         ({"num_blocks": 0}, "`num_blocks` is 0; expected 1 to 64"),
+        ({"num_blocks": 1.0}, "`num_blocks` is 1.0; expected a whole number"),
     ],
 )
 def test_configurations_that_cannot_be(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, get_args
 
+from fastvid_vae.arguments import check_range
+
 DecoderMode = Literal["causal", "standard", "lite"]
 StageKind = Literal["conv", "attention"]
 InjectionKind = Literal["content", "relative", "linear", "deformable"]
@@ -53,9 +55,9 @@ class FSAEConfig:
 
     def _check_stages(self) -> None:
         stages = len(self.stage_kinds)
-        _check_range("stage_kinds", stages, 1, 12, "stages")
+        check_range("stage_kinds", stages, 1, 12, "stages")
         for name in ("latent_channels", "head_width", "injection_head_width"):
-            _check_range(name, getattr(self, name), 1, 4096)
+            check_range(name, getattr(self, name), 1, 4096)
         _check_one_of("stage_kinds", self.stage_kinds, get_args(StageKind))
         _check_one_of("injection", self.injection, (*get_args(InjectionKind), None))
         _check_one_of("decoder_mode", (self.decoder_mode,), get_args(DecoderMode))
@@ -66,7 +68,7 @@ class FSAEConfig:
                 )
         for name, low, high in (("widths", 1, 16384), ("depths", 0, 256)):
             for value in (*getattr(self, f"encoder_{name}"), *getattr(self, f"decoder_{name}")):
-                _check_range(f"encoder_{name}` or `decoder_{name}", value, low, high)
+                check_range(f"encoder_{name}` or `decoder_{name}", value, low, high)
         for kind, *widths in zip(self.stage_kinds, self.encoder_widths, self.decoder_widths, strict=True):
             if kind == "attention" and any(width % self.head_width for width in widths):
                 raise ValueError(f"`head_width` is {self.head_width}; it must divide the attention widths {widths}")
@@ -121,11 +123,6 @@ def _check_one_of(name: str, values: Sequence[object], legal: Sequence[object]) 
     for value in values:
         if value not in legal:
             raise ValueError(f"`{name}` has {value!r}; expected {', '.join(map(repr, legal))}")
-
-
-def _check_range(name: str, value: int, low: int, high: int, unit: str = "") -> None:
-    if not low <= value <= high:
-        raise ValueError(f"`{name}` is {value}{unit and ' ' + unit}; expected {low} to {high}")
 
 
 FSAE_STANDARD = FSAEConfig(

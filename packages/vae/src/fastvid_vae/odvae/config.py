@@ -4,6 +4,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from fastvid_vae.arguments import check_range
+
 ConvKind = Literal["2d", "causal"]
 BlockKind = Literal["2d", "causal", "half causal"]
 Downsampling = Literal["2d", "flat", "causal", "causal time"]
@@ -61,9 +63,9 @@ class ODVAEConfig:
             for value in _values(getattr(self, name)):
                 if value not in get_args(kinds):
                     raise ValueError(f"`{name}` holds {value!r}; expected {', '.join(map(repr, get_args(kinds)))}")
-        _check_range("latent_channels", self.latent_channels, 1, 4096)
-        _check_range("norm_groups", self.norm_groups, 1, 4096)
-        _check_range("num_blocks", self.num_blocks, 1, 64)
+        check_range("latent_channels", self.latent_channels, 1, 4096)
+        check_range("norm_groups", self.norm_groups, 1, 4096)
+        check_range("num_blocks", self.num_blocks, 1, 64)
         if not 0 < self.scaling_factor < float("inf"):
             raise ValueError(f"`scaling_factor` is {self.scaling_factor}; expected a finite number above 0")
         self._check_levels()
@@ -74,7 +76,7 @@ class ODVAEConfig:
         if not 1 <= levels <= 12:
             raise ValueError(f"`widths` has {levels} levels; expected 1 to 12")
         for width in self.widths:
-            _check_range("widths", width, 1, 16384)
+            check_range("widths", width, 1, 16384)
             if width % self.norm_groups:
                 raise ValueError(f"`widths` holds {width}; `norm_groups`, {self.norm_groups}, must divide it")
         for names, expected in ((_PER_LEVEL, levels), (_PER_STEP, levels - 1)):
@@ -128,11 +130,6 @@ _KINDS: dict[str, Any] = {
 
 def _values(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"`{name}` is {value}; expected {low} to {high}")
 
 
 ODVAE_VARIANT_1 = ODVAEConfig(

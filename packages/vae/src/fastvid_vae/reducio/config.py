@@ -4,6 +4,8 @@ where the paper is silent."""
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from fastvid_vae.arguments import check_range
+
 Fusion = Literal["none", "linear", "add", "attention"]
 
 
@@ -42,11 +44,11 @@ class ReducioConfig:
         if self.fusion not in get_args(Fusion):
             raise ValueError(f"`fusion` is {self.fusion!r}; expected {', '.join(map(repr, get_args(Fusion)))}")
         for name in ("latent_channels", "num_frames", "num_heads", "fusion_head_width", "norm_groups"):
-            _check_range(name, getattr(self, name), 1, 4096)
-        _check_range("num_blocks", self.num_blocks, 1, 64)
+            check_range(name, getattr(self, name), 1, 4096)
+        check_range("num_blocks", self.num_blocks, 1, 64)
         for name in ("widths", "content_widths"):
             self._check_widths(name)
-        _check_range("temporal_levels", self.temporal_levels, 0, len(self.widths) - 1)
+        check_range("temporal_levels", self.temporal_levels, 0, len(self.widths) - 1)
         if self.num_frames % self.stride[0]:
             raise ValueError(
                 f"`num_frames` is {self.num_frames}; expected a multiple of {self.stride[0]}, which `temporal_levels` "
@@ -56,9 +58,9 @@ class ReducioConfig:
 
     def _check_widths(self, name: str) -> None:
         widths = getattr(self, name)
-        _check_range(name, len(widths), 1, 12, "levels")
+        check_range(name, len(widths), 1, 12, "levels")
         for width in widths:
-            _check_range(name, width, 1, 16384)
+            check_range(name, width, 1, 16384)
             if width % self.norm_groups:
                 raise ValueError(f"`{name}` holds {width}; `norm_groups`, {self.norm_groups}, must divide it")
         if widths[-1] % self.num_heads:
@@ -69,7 +71,7 @@ class ReducioConfig:
         if list(self.fused_levels) != sorted(set(self.fused_levels)):
             raise ValueError(f"`fused_levels` is {self.fused_levels}; expected rising levels, none twice")
         for level in self.fused_levels:
-            _check_range("fused_levels", level, 0, deepest)
+            check_range("fused_levels", level, 0, deepest)
         for level in (*self.fused_levels, -1):  # -1: the middle
             if self.widths[level] % self.fusion_head_width:
                 raise ValueError(
@@ -90,11 +92,6 @@ class ReducioConfig:
     def frames_at(self, level: int) -> int:
         """Frames of a clip of `num_frames` at a level."""
         return self.num_frames >> sum(self.halves_time(above) for above in range(level))
-
-
-def _check_range(name: str, value: int, low: int, high: int, unit: str = "") -> None:
-    if not low <= value <= high:
-        raise ValueError(f"`{name}` is {value}{unit and ' ' + unit}; expected {low} to {high}")
 
 
 REDUCIO_FT4 = ReducioConfig(

@@ -201,12 +201,11 @@ def main() -> None:
 
 
 def save(pipe: FSVideoPipeline, upsampler: LatentUpsampler, refiner: FSVideoDiT, output: Path) -> None:
-    """The pipeline with both, in half precision."""
-    refiner.lower_precision(torch.float16)
+    """The pipeline with both, in half precision, also what embeds the timestep: the refiner only knows one."""
     folder = output / "pipeline_refined"
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier run of this script left
     whole = FSVideoPipeline.from_pretrained(output / "pipeline_memory", dtype=torch.float16)
-    whole.refiner = Refiner(upsampler=upsampler.half(), transformer=refiner, refinement=EMBEDDED_REFINEMENT)
+    whole.refiner = Refiner(upsampler=upsampler.half(), transformer=refiner.half(), refinement=EMBEDDED_REFINEMENT)
     whole.save_pretrained(folder)
 
 

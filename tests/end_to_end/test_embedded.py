@@ -13,6 +13,7 @@ from fastvid_pipelines import FSVideoPipeline
 from fastvid_pipelines.embedded import embedded_folder
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional
 
 from ..warm import printed_by
 
@@ -56,22 +57,57 @@ def pipe() -> FSVideoPipeline:
     return FSVideoPipeline.default()
 
 
+def meadow(side: int) -> Tensor:
+    """A photo (3, H, W) in [-1, 1] whose middle `side` pixels are frame 0, with what a camera finds around them."""
+    whole = side + 2 * (side * MARGIN // 128)
+    with Image.open(ASSETS / "meadow.jpg") as image:
+        photo = ImageOps.fit(image.convert("RGB"), (whole, whole))
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 127.5 - 1
+
+
+def psnr_of(frames: Tensor, canvas: Tensor, name: str) -> float:
+    """PSNR in dB to the exact warp, over the pixels that frame 0 shows."""
+    side = frames.shape[-1]
+    margin = (canvas.shape[-1] - side) // 2
+    places = sources(MOTIONS[name], [frame / 16 for frame in range(17)], side, side)
+    truth, seen = warp(canvas, places, (margin, margin)), visible(places, side, side)
+    return float(10 * torch.log10(4 / (frames - truth).square().mean(dim=0)[seen].mean()))
+
+
+def video(pipe: FSVideoPipeline, first: Tensor, prompt: str) -> Tensor:
+    """Frames (3, 17, H, W) of the photo's size."""
+    height, width = first.shape[1:]
+    generator = torch.Generator().manual_seed(0)
+    clip = pipe(image=first, prompt=prompt, height=height, width=width, generator=generator, output_type="pt")
+    return clip.frames[0]
+
+
 @pytest.mark.parametrize("prompt", ["the camera pans left", "the camera tilts up", "the camera zooms out"])
 def test_it_moves_as_asked(pipe: FSVideoPipeline, prompt: str) -> None:
-    with Image.open(ASSETS / "meadow.jpg") as image:
-        photo = ImageOps.fit(image.convert("RGB"), (128 + 2 * MARGIN, 128 + 2 * MARGIN))
-    canvas = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 127.5 - 1
+    canvas = meadow(128)
     first = canvas[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
-    times = [frame / 16 for frame in range(17)]
-
-    def psnr_against(name: str, frames: Tensor) -> float:
-        places = sources(MOTIONS[name], times, 128, 128)
-        truth, seen = warp(canvas, places, (MARGIN, MARGIN)), visible(places, 128, 128)
-        error = (frames - truth).square().mean(dim=0)[seen].mean()
-        return float(10 * torch.log10(4 / error))
-
-    generator = torch.Generator().manual_seed(0)
-    frames = pipe(image=first, prompt=prompt, generator=generator, output_type="pt").frames[0]
-    scores = {name: psnr_against(name, frames) for name in MOTIONS}
+    frames = video(pipe, first, prompt)
+    scores = {name: psnr_of(frames, canvas, name) for name in MOTIONS}
     assert max(scores, key=lambda name: scores[name]) == prompt
-    assert scores[prompt] > psnr_against(prompt, first[:, None].expand_as(frames)) + 3
+    assert scores[prompt] > psnr_of(first[:, None].expand_as(frames), canvas, prompt) + 3
+
+
+@pytest.mark.parametrize("prompt", ["the camera zooms in", "the camera holds still"])
+def test_the_second_stage_is_nearer_to_the_truth_than_its_small_video_enlarged(
+    pipe: FSVideoPipeline, prompt: str
+) -> None:
+    canvas = meadow(256)
+    first = canvas[:, 2 * MARGIN : -2 * MARGIN, 2 * MARGIN : -2 * MARGIN]
+    half = functional.interpolate(first[None], scale_factor=0.5, mode="bicubic", antialias=True)[0].clamp(-1, 1)
+    small = video(pipe, half, prompt).transpose(0, 1)
+    enlarged = functional.interpolate(small, scale_factor=2.0, mode="bicubic").clamp(-1, 1).transpose(0, 1)
+    large = video(pipe, first, prompt)
+    assert large.shape == (3, 17, 256, 256)
+    assert psnr_of(large, canvas, prompt) > psnr_of(enlarged, canvas, prompt) + 1
+
+
+def test_sizes_near_256_have_the_second_stage_too(pipe: FSVideoPipeline) -> None:
+    first = meadow(256)[:, 64:304, 24:344]
+    clip = pipe(image=first, prompt="the camera holds still", height=240, width=320, output_type="pt")
+    assert clip.frames.shape == (1, 3, 17, 240, 320)
+    assert "refine" in clip.seconds

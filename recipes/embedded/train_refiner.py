@@ -37,7 +37,7 @@ PLACE_WEIGHT = 0.3
 REFINER_PLACE_WEIGHT = 20.0
 """The same for the refiner: a pixel of that distance then counts about as much as all that is wrong with a latent."""
 TOKEN_STEP = 2
-"""The refiner learns on every so manieth row and column of tokens, at their own positions: four times as many clips."""
+"""Of the rows and columns of tokens that the refiner learns on, at their own positions: four times as many clips."""
 
 EMBEDDED_UPSAMPLER = LatentUpsamplerConfig(latent_channels=64, width=28, num_blocks=3)
 EMBEDDED_DEGRADATION = Degradation(shuffle=0.1, replacement=0.1, dropout=0.0)
@@ -135,8 +135,10 @@ def distance_of_latents(places: Places) -> Callable[[Tensor, Tensor, Tensor], Te
 
 
 def build_refiner(base: FSVideoDiT, mask: RefinerMask) -> FSVideoDiT:
-    """The base model without its inner blocks, with all weights that fit: new are the second block's router and the
-    head, which is zero, so that it starts as the upsampled video, and zeros for the noise, which says nothing.
+    """The base model without its inner blocks, with all weights that fit.
+
+    New are the second block's router, the head, which is zero, so that it starts as the upsampled video, and what is
+    read of the noise, nothing at first.
 
     One that predicted velocities lost noise on the way: after 500 steps, places in frame 0 itself, which it is shown,
     were a pixel off.

@@ -382,7 +382,7 @@ def test_an_interrupted_process_leaves_no_file(
     saved: Path, photo: Path, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
     program = textwrap.dedent(CHILD).format(tests=str(Path(__file__).parent))
-    words = ["generate", photo, "--prompt", "pan left", "--output", tmp_path / "out.mp4", "--model", saved]
+    words = ["generate", photo, "--prompt", "pan left", "-o", tmp_path / "out.mp4", "--model", saved]
     command = [sys.executable, "-c", program, *map(str, words), "--steps", "900"]
     before = sorted(tmp_path.iterdir())
     with subprocess.Popen(

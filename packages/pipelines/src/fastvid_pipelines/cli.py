@@ -36,7 +36,9 @@ Dtype = Annotated[str, typer.Option(help="What to compute in: float32, bfloat16 
 @app.command()
 def generate(  # noqa: PLR0913, PLR0917  # one parameter a flag
     prompt: Annotated[str, typer.Option(help="What happens, such as 'the camera slowly zooms in'.")],
-    output: Annotated[Path, typer.Option(help="The mp4 to write; out.json and out.png appear beside it.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The mp4 to write; out.json and out.png appear beside it.")
+    ],
     image: Annotated[
         Path | None,
         typer.Argument(help="The photo: the first frame; with a Reducio model the middle one."),
@@ -215,7 +217,9 @@ def convert(  # noqa: PLR0913, PLR0917  # one parameter a flag
 def calibrate(  # noqa: PLR0913, PLR0917  # one parameter a flag
     image: Annotated[Path, typer.Argument(help="Any photo.")],
     prompt: Annotated[str, typer.Option(help="Anything that the model can do.")],
-    output: Annotated[Path, typer.Option(help="The file of settings to write, for generate --accelerate-settings.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file of settings to write, for generate --accelerate-settings.")
+    ],
     accelerator: Annotated[str, typer.Option(help="Which accelerator to calibrate.")] = "asymrnr",
     model: Model = None,
     saving: Annotated[float, typer.Option(help="Share of the transformer's operations to save.")] = 0.05,

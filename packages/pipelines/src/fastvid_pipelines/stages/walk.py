@@ -31,7 +31,7 @@ def walk(
 
     Where an accelerator changes the number of latent frames, a multistep solver starts again at first order. Its
     history thinned out to the latents that are left, merged ones with what was encoded of them, was tried instead:
-    videos of the embedded model came 0.02 dB further from the unaccelerated ones (DPM-Solver++, 10 steps, one photo).
+    videos of one photo came 0.02 dB further from the unaccelerated ones after step 1 of 10, 0.2 dB after step 3.
 
     Args:
         session: of an accelerator.

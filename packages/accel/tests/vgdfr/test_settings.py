@@ -43,7 +43,7 @@ def test_interpolators_are_named_or_are_a_folder_beside_the_file(tmp_path: Path)
         ({"settings": {"threshold": True}}, "`threshold` is True; expected a number"),
         ({"settings": {"threshold": None, "keep_ratio": [0.5]}}, r"`keep_ratio` is \(0.5,\); expected a number"),
         ({"settings": {"lengths": 9}}, "`lengths` is 9; expected a tuple of whole numbers"),
-        ({"settings": {"positions": 3}}, "`positions` is 3; expected a tuple"),
+        ({"settings": {"positions": 3}}, "`positions` is 3; expected 'local', 'global', 'centre', a tuple"),
         ({"settings": {"keep_ratio": 0.5}}, "`threshold` is 0.75 and `keep_ratio` is 0.5"),
         ({"interpolator": "rife"}, "`interpolator` is 'rife'; expected 'linear', 'motion' or the folder"),
         ({"interpolator": None}, "`interpolator` is None"),

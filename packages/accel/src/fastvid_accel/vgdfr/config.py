@@ -9,6 +9,7 @@ SHARE_OF_STEPS = 0.1
 """Of all steps, made at the full frame rate where `start_step` is None; the earliest of the paper's 10, 20 and 30 %."""
 
 Positions = Literal["local", "global", "centre"] | tuple[int, ...]
+LEGAL_POSITIONS = "'local', 'global', 'centre', a tuple of blocks, or None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +66,7 @@ class VGDFRConfig:
             raise ValueError(f"`highest_rate` is {self.highest_rate!r}; expected 2 or 4")
         if isinstance(self.positions, str):
             if self.positions not in ("local", "global", "centre"):
-                raise ValueError(
-                    f"`positions` is {self.positions!r}; expected 'local', 'global', 'centre', a tuple of blocks, or"
-                    " None"
-                )
+                raise ValueError(f"`positions` is {self.positions!r}; expected {LEGAL_POSITIONS}")
         elif any(type(block) is not int or block < 0 for block in self.positions or ()):
             raise ValueError(f"`positions` is {self.positions!r}; expected blocks, counted from 0")
         if any(type(length) is not int or length < 1 for length in self.lengths):
@@ -96,7 +94,7 @@ class VGDFRConfig:
             share = getattr(self, name)
             if share is not None and (isinstance(share, bool) or not isinstance(share, int | float)):
                 raise ValueError(f"`{name}` is {share!r}; expected a number or None")
-        for name, kinds in (("positions", str | tuple | list | None), ("lengths", str | tuple | list)):
-            several = getattr(self, name)
-            if not isinstance(several, kinds):
-                raise ValueError(f"`{name}` is {several!r}; expected a tuple of whole numbers")
+        if not isinstance(self.positions, str | tuple | list | None):
+            raise ValueError(f"`positions` is {self.positions!r}; expected {LEGAL_POSITIONS}")
+        if not isinstance(self.lengths, str | tuple | list):
+            raise ValueError(f"`lengths` is {self.lengths!r}; expected a tuple of whole numbers")

@@ -68,9 +68,7 @@ class Batch:
     text: Shaped[Tensor, "b l *d"]
     text_mask: Bool[Tensor, "b l"] | None = None
     image_tokens: Float[Tensor, "b m e"] | None = None
-    positions: Float[Tensor, "3 t h w"] | None = (
-        None  # of the latents' tokens, where they are not those of a whole video
-    )
+    positions: Float[Tensor, "3 t h w"] | None = None  # None: the latents are a whole video
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

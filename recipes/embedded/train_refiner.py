@@ -60,7 +60,7 @@ REFINING = TrainerConfig(
     ema_decay=0.98,
     muon=True,
     text_dropout=0.0,
-    sigma_shift=1e6,
+    sigma_shift=1e6,  # from pure noise, always
     compile=True,
 )
 

@@ -1,9 +1,7 @@
 """The recipes of the embedded model run from photos and clips to a scored pipeline folder, and start as they claim."""
 
 import json
-import random
 import sys
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from fastvid_dit import RefinerMask
 from fastvid_pipelines.encoders.byte import ByteTextEncoder, ByteTextEncoderConfig
 from fastvid_vae import FSAE
 from PIL import Image
@@ -22,14 +19,10 @@ sys.path.insert(0, str(ROOT / "recipes" / "embedded"))
 import data  # noqa: E402  # the recipes are scripts that import one another by their folder
 import evaluate  # noqa: E402
 import initialise  # noqa: E402
-import refiner_pairs  # noqa: E402
-import stray  # noqa: E402
 import teach_text  # noqa: E402
 import train_autoencoder  # noqa: E402
 import train_refiner  # noqa: E402
 import train_transformer  # noqa: E402
-from camera_motion import Request  # noqa: E402
-from places import Places  # noqa: E402
 
 
 @pytest.fixture
@@ -111,103 +104,6 @@ def test_the_text_encoder_learns_what_a_sentence_asks_for(monkeypatch: pytest.Mo
     assert error_after(60) < 0.55  # an answer of zeros is wrong by 0.56
     monkeypatch.setattr(teach_text, "LEARNING_RATE", 0.0)  # the mutant
     assert error_after(60) > 0.55
-
-
-def test_the_refiner_starts_with_the_base_models_outer_blocks() -> None:
-    base = train_transformer.build(layer_memory=True)
-    refiner = train_refiner.build_refiner(base, RefinerMask(error_low=0.1, error_high=0.5))
-    given, last = base.state_dict(), base.config.num_blocks - 1
-    for name, weight in refiner.state_dict().items():
-        if "memory_router" in name:
-            assert weight.shape[0] == 2
-        elif "head.linear" in name:
-            assert weight.abs().max() == 0  # it starts as the upsampled video
-        elif "patch_embedding.weight" in name:
-            assert weight[:, :64].abs().max() == 0  # of the noise
-            assert torch.equal(weight[:, 64:], given[name][:, 64:])
-        else:
-            assert torch.equal(weight, given[name.replace("blocks.1.", f"blocks.{last}.")])
-
-
-def with_places() -> tuple[FSAE, torch.nn.Module]:
-    """The embedded autoencoder with random weights, and what reads places from its latents."""
-    torch.manual_seed(0)
-    model = FSAE(replace(train_autoencoder.EMBEDDED_FSAE, latent_std=(0.5,) * 64))
-    place = model.decoder.place
-    assert place is not None
-    torch.nn.init.normal_(place.weight)
-    return model, place
-
-
-def test_a_wrong_place_costs_more_than_anything_else_that_is_as_wrong() -> None:
-    model, place = with_places()
-    target = torch.randn(2, 64, 3, 4, 4)
-    plane = place.weight[:, :, 0, 0, 0].detach()
-    off = torch.nn.functional.normalize(plane[0], dim=0)
-    elsewhere = torch.randn(64)
-    elsewhere -= torch.linalg.pinv(plane) @ (plane @ elsewhere)
-    loss, sigma = train_refiner.distance_of_latents(Places(model)), torch.tensor([0.5, 1.0])
-    costs = [
-        float(loss(target + wrong.view(1, -1, 1, 1, 1), target, sigma))
-        for wrong in (off, torch.nn.functional.normalize(elsewhere, dim=0))
-    ]
-    cells = 0.5 * plane[0].norm()  # of a latent that is off by one
-    assert costs[0] > costs[1] * float(cells) * train_refiner.REFINER_PLACE_WEIGHT / 2
-
-
-@torch.inference_mode()
-def test_large_latents_say_exactly_where_their_content_lies() -> None:
-    model, place = with_places()
-    latents, true = torch.randn(1, 64, 2, 2, 3), torch.randn(5, 32, 48, 2)
-    places = Places(model)
-    corrected = refiner_pairs.with_true_offsets(places, latents, true, model.stride)
-    last = true[4].view(2, 16, 3, 16, 2).mean(dim=(1, 3)) / 16  # of the cells of the second latent, in cells
-    assert torch.allclose(places.of(corrected)[0, :, 1], last.permute(2, 0, 1), atol=1e-4)
-    assert (places.of(latents)[0, :, 1] - last.permute(2, 0, 1)).abs().max() > 0.1
-    other = torch.eye(64) - torch.linalg.pinv(place.weight[:, :, 0, 0, 0]) @ place.weight[:, :, 0, 0, 0]
-    kept = [torch.einsum("kc,bcthw->bkthw", other, z) for z in (latents, corrected)]
-    assert torch.allclose(*kept, atol=1e-4)
-
-
-@torch.inference_mode()
-def test_places_stray_and_targets_keep_to_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = Places(with_places()[0])
-    generator = torch.Generator().manual_seed(0)
-    large, upsampled = torch.randn(2, 6, 64, 3, 4, 4, generator=generator)
-    requests = [Request(("the camera pans left",), strength) for strength in (0.5, 0.5, 1.0, 1.0, 1.5, 1.5)]
-    pairs = refiner_pairs.Pairs(
-        large=large,
-        upsampled=upsampled,
-        upsampled_first=upsampled[:, :, :1],
-        large_places=places.of(large),
-        upsampled_places=places.of(upsampled),
-        requests=requests,
-    )
-    chosen = [0, 1, 2, 3, 4, 5] * 4
-    given, target, asked = stray.stray(pairs, chosen, places, random.Random(0), generator)
-    assert torch.equal(target[:, :, 0], large[chosen][:, :, 0])
-    assert torch.allclose(given[:, :, 0], upsampled[chosen][:, :, 0], atol=1e-6)
-    moved = places.of(target)[:, :, 1:]
-    known = [
-        [index for index, request in enumerate(requests) if torch.allclose(where, truth(pairs, index), atol=1e-4)]
-        for where in moved
-    ]
-    assert all(len(found) == 1 for found in known)  # each target lies where one of the clips does
-    assert [requests[found[0]] for found in known] == asked
-    assert 4 <= sum(found[0] != index for found, index in zip(known, chosen, strict=True)) <= 20  # half, or so
-    rest = target - large[chosen]
-    assert torch.allclose(places.moved(rest, -places.part(rest)), torch.zeros(()), atol=1e-4)  # nothing else changes
-    for name in ("NOISE", "STRETCH", "DRIFT", "OTHER_REQUEST", "SAME_REQUEST"):
-        monkeypatch.setattr(stray, name, 0.0)
-    given, target, asked = stray.stray(pairs, chosen, places, random.Random(0), generator)
-    assert torch.allclose(given, upsampled[chosen], atol=1e-4)
-    assert torch.allclose(target, large[chosen], atol=1e-4)
-    assert asked == [requests[index] for index in chosen]
-
-
-def truth(pairs: refiner_pairs.Pairs, index: int) -> torch.Tensor:
-    """The places of a clip behind its first frame."""
-    return pairs.large_places[index, :, 1:]
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def test_latents_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", ["latent_channels", "width", "num_blocks"])
-@pytest.mark.parametrize("value", [0, 1 << 20])
+@pytest.mark.parametrize("value", [0, 1 << 20, 2.0, True])
 def test_a_configuration_out_of_range_is_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"`{name}` is {value}"):
         LatentUpsamplerConfig(**{"latent_channels": 4, "width": 8, "num_blocks": 2, name: value})

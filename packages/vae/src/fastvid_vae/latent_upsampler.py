@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastvid_vae import checkpoint
+from fastvid_vae.arguments import check_range
 from fastvid_vae.layers.norm import PixelNorm
 from fastvid_vae.layers.stream import Stream
 from fastvid_vae.layers.temporal_conv import CenteredConv3d
@@ -32,8 +33,7 @@ class LatentUpsamplerConfig:
 
     def __post_init__(self) -> None:
         for name, most in (("latent_channels", 4096), ("width", 16384), ("num_blocks", 256)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; expected 1 to {most}")
+            check_range(name, getattr(self, name), 1, most)
 
 
 LATENT_UPSAMPLER_2X = LatentUpsamplerConfig(latent_channels=128, width=512, num_blocks=16)

@@ -305,6 +305,8 @@ def test_sizes_must_fit_the_patch(build, inputs, tiny):
         ({"frequency_width": 15}, "`frequency_width`"),
         ({"mask_channels": 2}, "`mask_channels` must be 1 or 4, got 2"),
         ({"num_blocks": 0}, "`num_blocks` must be at least 1 and at most 1024, got 0"),
+        ({"num_heads": 2.0}, "`num_heads` must be a whole number, got 2.0"),
+        ({"num_blocks": True}, "`num_blocks` must be a whole number, got True"),
         ({"num_blocks": 10**9}, "`num_blocks` must be .* at most 1024, got 1000000000"),
         ({"width": 2**40}, "`width` must be .* at most 1048576"),
         ({"norm_eps": float("nan")}, "need finite `norm_eps`"),

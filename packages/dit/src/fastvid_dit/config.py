@@ -66,10 +66,7 @@ class FSVideoDiTConfig:
         sizes |= {f"patch_size[{axis}]": size for axis, size in enumerate(self.patch_size)}
         if self.image_width is not None:
             sizes["image_width"] = self.image_width
-        for name, size in sizes.items():
-            largest = MOST_BLOCKS if name == "num_blocks" else LARGEST_SIZE
-            if not 1 <= size <= largest:
-                raise ValueError(f"`{name}` must be at least 1 and at most {largest}, got {size}")
+        check_sizes(sizes)
         if len(self.patch_size) != 3:
             raise ValueError(f"`patch_size` must have three entries (t, h, w), got {self.patch_size}")
         step = 2 * self.num_heads
@@ -100,6 +97,16 @@ class FSVideoDiTConfig:
     def condition_channels(self) -> int:
         """Channels of the `condition` argument: mask, then condition latents."""
         return self.mask_channels + self.latent_channels
+
+
+def check_sizes(sizes: dict[str, int]) -> None:
+    """Each, by its name in the configuration, must be a whole number that a model can have."""
+    for name, size in sizes.items():
+        if type(size) is not int:
+            raise ValueError(f"`{name}` must be a whole number, got {size!r}")
+        largest = MOST_BLOCKS if name == "num_blocks" else LARGEST_SIZE
+        if not 1 <= size <= largest:
+            raise ValueError(f"`{name}` must be at least 1 and at most {largest}, got {size}")
 
 
 FSVIDEO_14B = FSVideoDiTConfig(

@@ -101,6 +101,7 @@ def test_sizes_must_fit_the_patch(build_reducio, reducio_inputs, tiny_reducio):
         ({"width": 3}, "nearest legal values: 12, 24"),
         ({"frequency_width": 15}, "`frequency_width` must be even, got 15"),
         ({"num_blocks": 0}, "`num_blocks` must be at least 1 and at most 1024, got 0"),
+        ({"width": 16.0}, "`width` must be a whole number, got 16.0"),
         ({"num_blocks": 10**9}, "`num_blocks` must be .* at most 1024"),
         ({"width": 2**40}, "`width` must be .* at most 1048576"),
         ({"norm_eps": 0.0}, "need finite `norm_eps`"),

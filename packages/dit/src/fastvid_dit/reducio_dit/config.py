@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from fastvid_dit.config import LARGEST_SIZE, MOST_BLOCKS
+from fastvid_dit.config import check_sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class ContentFrameConfig:
             raise ValueError(f"`semantic_grid` must have two entries (rows, columns), got {self.semantic_grid}")
         sizes = {name: getattr(self, name) for name in ("semantic_width", "content_channels", "content_patch")}
         sizes |= {f"semantic_grid[{axis}]": size for axis, size in enumerate(self.semantic_grid)}
-        _check_sizes(sizes)
+        check_sizes(sizes)
         if self.fusion not in ("add", "concat"):
             raise ValueError(f"`fusion` must be 'add' or 'concat', got {self.fusion!r}")
         if self.num_grids not in (1, 4):
@@ -88,7 +88,7 @@ class ReducioDiTConfig:
             raise ValueError(f"`patch_size` must have three entries (t, h, w), got {self.patch_size}")
         positive = ("latent_channels", "width", "num_heads", "num_blocks", "ffn_width", "frequency_width", "text_width")
         sizes = {name: getattr(self, name) for name in positive}
-        _check_sizes(sizes | {f"patch_size[{axis}]": size for axis, size in enumerate(self.patch_size)})
+        check_sizes(sizes | {f"patch_size[{axis}]": size for axis, size in enumerate(self.patch_size)})
         step = math.lcm(4, self.num_heads, 3 if self.size_embedding else 1)
         if self.width % step:
             lower = max(self.width // step, 1) * step
@@ -109,13 +109,6 @@ class ReducioDiTConfig:
     def out_channels(self) -> int:
         """Channels of the prediction: the noise's, then (with `learn_sigma`) the variance's."""
         return self.latent_channels * (2 if self.learn_sigma else 1)
-
-
-def _check_sizes(sizes: dict[str, int]) -> None:
-    for name, size in sizes.items():
-        largest = MOST_BLOCKS if name == "num_blocks" else LARGEST_SIZE
-        if not 1 <= size <= largest:
-            raise ValueError(f"`{name}` must be at least 1 and at most {largest}, got {size}")
 
 
 REDUCIO_DIT_XL = ReducioDiTConfig(

@@ -68,6 +68,14 @@ def test_a_wrong_place_costs_more_than_anything_else_that_is_as_wrong() -> None:
     assert costs[0] > costs[1] * float(cells) * train_refiner.REFINER_PLACE_WEIGHT / 2
 
 
+def test_a_velocity_counts_by_how_far_it_leads() -> None:
+    places = Places(with_places()[0])
+    loss = train_refiner.distance_of_latents(places)
+    wrong, target = torch.randn(2, 2, 64, 3, 4, 4)
+    halfway = loss(target + wrong, target, torch.tensor([0.5, 0.5]))
+    assert torch.allclose(halfway, loss(target + 0.5 * wrong, target, torch.ones(2)))
+
+
 @torch.inference_mode()
 def test_large_latents_say_exactly_where_their_content_lies() -> None:
     model, place = with_places()

@@ -77,13 +77,27 @@ def test_the_refiner_sees_the_large_photo_and_the_small_video(
     inner = FakeTransformer.refiner_condition
 
     def spy(self: FakeTransformer, upsampled: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        seen["shapes"] = [tuple(tensor.shape) for tensor in (upsampled, *rest)]
+        seen["latents"] = (upsampled, *rest)
         return inner(self, upsampled, *rest)
 
+    encoded: list[torch.Tensor] = []
+    encode = type(refining.autoencoder).encode
+
+    def kept(self: Any, frames: torch.Tensor) -> torch.Tensor:
+        encoded.append(encode(self, frames))
+        return encoded[-1]
+
     monkeypatch.setattr(FakeTransformer, "refiner_condition", spy)
+    monkeypatch.setattr(type(refining.autoencoder), "encode", kept)
     refining(image=photo, prompt="pan left", height=65, width=97, refiner_steps=1, generator=seeded())
     # 65 x 97 is padded to 80 x 112, whose half is 40 x 56: cells of 8 pixels.
-    assert seen["shapes"] == [(1, 4, 2, 10, 14), (1, 4, 1, 10, 14), (1, 4, 1, 10, 14)]
+    shapes = [tuple(latents.shape) for latents in seen["latents"]]
+    assert shapes == [(1, 4, 2, 10, 14), (1, 4, 1, 10, 14), (1, 4, 1, 10, 14)]
+    upsampled, _, first = seen["latents"]  # the true small first frame, not the first of the small video
+    assert not torch.equal(first, upsampled[:, :, :1])
+    assert [tuple(latents.shape) for latents in encoded] == [(1, 4, 1, 5, 7), (1, 4, 1, 10, 14)]
+    assert torch.equal(first, refining.refiner.upsampler(encoded[0]))
+    assert torch.equal(seen["latents"][1], encoded[1])
 
 
 def test_every_part_of_the_second_stage_moves_the_video(make: Callable[..., Clip], refining: FSVideoPipeline) -> None:

@@ -1,10 +1,12 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from fastvid_dit.config import RefinerMask
 from fastvid_dit.flow import add_noise
 from fastvid_dit.refinement import RefinerCondition
+from fastvid_dit.training import refinement
 from fastvid_dit.training.refinement import (
     LOWEST_SIGMA,
     Degradation,
@@ -62,9 +64,9 @@ def test_a_perfect_base_model_deviates_by_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["window", "pair", "clip"])
 def test_shuffles_keep_frame_0_and_every_frame(kind: str) -> None:
-    changed = 0
-    for seed in range(50):
-        order = shuffled_order(8, kind, seeded(seed)).tolist()
+    changed, generator = 0, seeded()
+    for _ in range(100):
+        order = shuffled_order(8, kind, generator).tolist()
         assert order[0] == 0
         assert sorted(order) == list(range(8))
         moved = [frame for frame in range(8) if order[frame] != frame]
@@ -74,7 +76,21 @@ def test_shuffles_keep_frame_0_and_every_frame(kind: str) -> None:
         if kind == "pair":
             assert len(moved) == 2
             assert moved[1] - moved[0] > 1
-    assert changed > 15
+    assert changed > 30
+
+
+def test_windows_change_places_six_times_as_often_as_whole_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: Counter[str] = Counter()
+
+    def counted(num_frames: int, kind: str, generator: torch.Generator) -> Tensor:
+        kinds[kind] += 1
+        return shuffled_order(num_frames, kind, generator)
+
+    monkeypatch.setattr(refinement, "shuffled_order", counted)
+    shuffling, clean, generator = replace(NEVER, shuffle=1.0), draw(500, 1, 4, 1, 1), seeded()
+    training_condition(clean, clean[:, :, :1] + 1, clean, MASK, shuffling, generator)
+    assert kinds.total() == 500
+    assert [round(kinds[kind] / 50) for kind in ("window", "pair", "clip")] == [6, 3, 1]
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 4])

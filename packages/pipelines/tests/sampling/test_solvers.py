@@ -74,6 +74,16 @@ def test_dpmsolver_equals_diffusers(num_steps: int, shift: float) -> None:
     assert largest_difference(ours(solvers.dpmsolver, sigmas), theirs(scheduler, sigmas)) < TOLERANCE
 
 
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+def test_fresh_noise_equals_diffusers(shift: float) -> None:
+    """The 8 steps of FSVideo's refiner, with the same noise for both."""
+    sigmas, (first, second) = euler_sigmas(8, shift), (torch.Generator().manual_seed(1) for _ in range(2))
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift, stochastic_sampling=True)
+    scheduler.set_timesteps(sigmas=[1 - index / 8 for index in range(8)])
+    scheduler.step = partial(scheduler.step, generator=second)
+    assert largest_difference(ours(solvers.renoise(first), sigmas), theirs(scheduler, sigmas)) < TOLERANCE
+
+
 def unipc_difference(num_steps: int, shift: float) -> float:
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
     scheduler.set_timesteps(num_steps)

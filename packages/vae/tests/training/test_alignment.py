@@ -45,6 +45,12 @@ def test_a_small_angle_is_within_the_margin() -> None:
     assert marginal_cosine_loss(z, f) == 0
 
 
+def test_places_too_alike_cost_what_places_too_unlike_do() -> None:
+    """|cos z - cos f| is 1 for two pairs of four; a mutant without the bars counts one of the two cases alone."""
+    same, across = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])[:, None]
+    assert marginal_distance_loss(same, across) == marginal_distance_loss(across, same) == 0.75 / 2
+
+
 def test_time_is_pooled_behind_the_first_frame() -> None:
     features = draw(1, 2, 9, 1, 1)
     pooled = pool_time(features, 3)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fastvid_pipelines import image_to_video
 from fastvid_pipelines.errors import CheckpointError
 from fastvid_pipelines.image_to_video import FSVideoPipeline
 from fastvid_pipelines.parts import Refiner
-from fastvid_pipelines.stages.refine import halve_frame, pad_frame
-from fastvid_pipelines.types import Clip, Refinement, build_request
+from fastvid_pipelines.stages.refine import halve_frame, pad_frame, refine
+from fastvid_pipelines.types import Clip, LatentVideo, Refinement, build_request
 from fastvid_pipelines.video_to_video import refine_video
 
 from .fakes import SAMPLING, FakeTransformer, FakeTransformerConfig, FakeUpsampler, build_pipeline, build_refiner
@@ -112,6 +113,20 @@ def test_every_part_of_the_second_stage_moves_the_video(make: Callable[..., Clip
         refining.refiner, refinement=Refinement(num_inference_steps=2, shift=9.0, solver="euler")
     )
     assert not (make(refiner_steps=2).frames == before).all()
+
+
+def test_the_refiner_sees_frames_at_the_times_of_the_small_video(
+    make: Callable[..., Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An accelerator may have thinned it out."""
+    before = make(refiner_steps=1).frames
+
+    def thinned(refiner: Any, autoencoder: Any, video: LatentVideo, *rest: Any, **others: Any) -> LatentVideo:
+        video = replace(video, positions=video.positions * torch.tensor([9.0, 1.0, 1.0]).view(3, 1, 1, 1))
+        return refine(refiner, autoencoder, video, *rest, **others)
+
+    monkeypatch.setattr(image_to_video, "refine", thinned)
+    assert not (make(refiner_steps=1).frames == before).all()
 
 
 def test_fresh_noise_in_every_step_gives_another_video(make: Callable[..., Clip], refining: FSVideoPipeline) -> None:

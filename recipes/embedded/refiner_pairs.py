@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,9 @@ class Pairs:
     requests: list[Request]
 
 
-def cached(path: Path, weights: Path, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """What `make` gives, computed once with these weights, then read."""
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+def cached(path: Path, sources: Sequence[Path], make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What `make` gives, computed once while these files are as they are, then read."""
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     path = path.with_name(f"{path.name}_{digest[:12]}.pt")
     if not path.exists():
         partial = path.with_suffix(".partial")

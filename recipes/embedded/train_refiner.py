@@ -165,21 +165,22 @@ def main() -> None:
     output, toy = arguments.output, arguments.toy
 
     torch.set_flush_denormal(True)
-    pipe = FSVideoPipeline.from_pretrained(output / "pipeline_memory")
+    folder = output / "pipeline_memory"
+    pipe = FSVideoPipeline.from_pretrained(folder)
     base, text_encoder, autoencoder = pipe.transformer, pipe.text_encoder, pipe.autoencoder
     assert isinstance(base, FSVideoDiT)
     assert isinstance(text_encoder, ByteTextEncoder)
     assert isinstance(autoencoder, FSAE)
-    weights = output / "pipeline_memory"
+    weights = {part: folder / part / "model.safetensors" for part in ("vae", "transformer", "text_encoder")}
     requests = [sample_request(random.Random(f"large request {index}")) for index in range(2 if toy else NUM_PAIRS)]
     small, large = cached(
         output / f"pairs_{len(requests)}",
-        weights / "vae" / "model.safetensors",
+        [weights["vae"]],
         lambda: encode_clips(autoencoder, arguments.data, requests),
     )
     (made,) = cached(
         output / f"made_{len(requests)}",
-        weights / "transformer" / "model.safetensors",
+        [*weights.values(), folder / "model_index.json"],
         lambda: (make_small_videos(base, text_encoder, small, requests, pipe.sampling),),
     )
 

@@ -269,3 +269,19 @@ def test_the_range_of_the_mask_is_that_of_most_errors_of_first_frames() -> None:
     mask = train_refiner.measure_mask(upsampler, small, large)
     assert mask.error_low == pytest.approx(0.05, abs=1e-4)
     assert mask.error_high == pytest.approx(0.95, abs=1e-4)
+
+
+def test_what_was_made_is_read_until_what_it_was_made_of_changes(tmp_path: Path) -> None:
+    sources = [tmp_path / "weights", tmp_path / "settings"]
+    for source in sources:
+        source.write_text("before")
+    made: list[float] = []
+
+    def make() -> tuple[torch.Tensor]:
+        made.append(len(made))
+        return (torch.tensor(made[-1]),)
+
+    assert [refiner_pairs.cached(tmp_path / "made", sources, make) for _ in range(2)] == [(0,), (0,)]
+    for again, source in enumerate(sources, 1):
+        source.write_text("after")
+        assert refiner_pairs.cached(tmp_path / "made", sources, make) == (again,)

@@ -190,7 +190,7 @@ def convert(  # noqa: PLR0913, PLR0917  # one parameter a flag
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make weights of other models ours, or ours theirs: DC-AE and FSAE, Wan2.1 and FSVideoDiT."""
+    """Make weights of other models ours, or ours theirs: Wan2.1, DC-AE, OD-VAE, Reducio-VAE, PixArt-alpha, RIFE."""
     with exit_codes(as_json):
         from fastvid_pipelines.commands.convert import Options
         from fastvid_pipelines.commands.convert import convert as run

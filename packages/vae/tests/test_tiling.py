@@ -1,6 +1,7 @@
 """The tile plan as index arithmetic: it covers, it shares enough, its weights add up, and no tile is a sliver."""
 
 from itertools import pairwise
+from math import ceil
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def test_spans_cover_share_and_are_whole_tiles(length: int, size: int, overlap: 
     assert {span.stop - span.start for span in spans} == {min(size, length)}
     for left, right in pairwise(spans):
         assert left.start < right.start <= left.stop
-        assert left.stop - right.start >= min(int(size * overlap), size // 2)
+        assert left.stop - right.start >= min(ceil(size * overlap), size // 2)  # so any overlap is one cell at least
         assert left.fade_out == right.fade_in
     needed = 1 if length <= size else -(-(length - size) // (size - min(-int(-size * overlap // 1), size // 2))) + 1
     assert len(spans) <= needed

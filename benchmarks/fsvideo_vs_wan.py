@@ -2,7 +2,8 @@
 
 Random weights, drawn on the device; each case runs in a process of its own. A video takes 60 passes of Wan (30 guided
 steps), or 60 of FSVideo's base and 8 of its refiner, so the time of one pass is multiplied out. Both run
-torch's scaled_dot_product_attention. MFU is the share of a matrix product that this device was measured at just before.
+torch's scaled_dot_product_attention. MFU is the share of what large matrix products reach on this device, which is
+measured after the cases.
 The paper's figures to stand beside (Table 4, bf16, one H100): 27.4 s for FSVideo, 58.7 times faster than Wan.
 
     uv run python benchmarks/fsvideo_vs_wan.py --device cuda --output benchmarks/results/fsvideo_vs_wan_<gpu>.json
@@ -198,9 +199,11 @@ def main() -> None:
     setting = Setting(toy=options.toy, compiled=options.compiled, runs=options.runs, device=options.device)
     results = []
     for name in CASES:
-        print(name, file=sys.stderr)
         # A toy's memory says nothing, so it need not wait for six processes to import torch.
         results.append(measure(name, setting) if setting.toy else measure_apart(__file__, name, setting))
+        print(
+            json.dumps(results[-1]), file=sys.stderr, flush=True
+        )  # full size takes minutes a case; one may be the last
     totals = summary(results, matmul_ceiling(setting.device, setting.dtype))
     facts = provenance("fsvideo_vs_wan", ("torch", "diffusers", "fastvid-dit"), setting.device) | {
         "warm_up": WARM_UP,

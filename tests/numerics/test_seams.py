@@ -13,7 +13,7 @@ import pytest
 import torch
 from fastvid_vae import FSAE, psnr, tiling
 from fastvid_vae.conversion.decoder_mode import causal_to_centred
-from fastvid_vae.fsae import passes
+from fastvid_vae.fsae import memory, passes
 from PIL import Image
 from torch import Tensor
 
@@ -140,6 +140,36 @@ def test_borders_in_space_do_not_show(
     for mutant in (unblended,) if make is grating else (unblended, faded_in_pixels):
         monkeypatch.setattr(tiling, "span_weights", mutant)
         assert tiled.seam_ratio(tiled.again()) > LARGEST_RATIO
+
+
+@pytest.mark.parametrize(("make", "least"), [(pan, NATURAL), (grating, WORST)])
+def test_tiles_in_time_lie_close_to_the_whole(model: FSAE, make: Callable[[int, int], Tensor], least: float) -> None:
+    """The trained decoder with kernels that see as much behind as ahead, in the shortest tiles that `decode` takes.
+
+    Nothing else about it is trained, so frames are far from the clip; what a tile cannot see is what counts here.
+    """
+    standard = FSAE(replace(model.config, decoder_mode="standard")).eval().requires_grad_(False)
+    standard.load_state_dict(symmetric(causal_to_centred(model.state_dict())))
+    frames = make(4 * CELL, 37)
+    latents, reference = model.encode(frames), frames[:, :, 0]
+    whole = standard.decode(latents, reference=reference)
+
+    def distance(overlap: float) -> float:
+        with standard.tiled(spatial=None, temporal=1 + 4 * (memory.SMALLEST_LATENTS - 1), overlap=overlap):
+            return psnr(standard.decode(latents, reference=reference), whole).item()
+
+    assert distance(memory.FADING_OVERLAP) >= least
+    assert distance(memory.OVERLAP) < least
+
+
+def symmetric(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Half of what a decoder's kernels (t-1, t, t+1) give the past goes to the future."""
+    return {
+        name: torch.stack([tensor[:, :, 0] / 2, tensor[:, :, 1], tensor[:, :, 0] / 2], dim=2)
+        if name.startswith("decoder.") and tensor.dim() == 5 and tensor.shape[2] == 3
+        else tensor
+        for name, tensor in state_dict.items()
+    }
 
 
 def test_borders_in_time_do_not_flash(model: FSAE, monkeypatch: pytest.MonkeyPatch) -> None:

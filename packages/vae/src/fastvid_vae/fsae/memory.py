@@ -22,6 +22,8 @@ TILE_LATENTS = 16
 SMALLEST_CELLS = 4
 SMALLEST_LATENTS = 4
 OVERLAP = 0.25
+FADING_OVERLAP = 0.5
+"""Where tiles fade in time as well: of 4 latents that share one, frames lie below 45 dB from the whole, two above."""
 
 TAPS = 27  # of a kernel
 GLU_WIDTH = 8  # of the gated convolution's two halves, in widths of its stage
@@ -168,9 +170,10 @@ def _candidates(video: Sequence[int], strides: Sequence[int], *, exact_in_time: 
     else:
         yield Tiling(time=None, height=None, width=None, overlap=0.0)
         times = [*_halves(TILE_LATENTS, SMALLEST_LATENTS)]
+    shared = OVERLAP if exact_in_time else FADING_OVERLAP
     for cells in sides:
         for time in times:
-            overlap = 0.0 if exact_in_time and cells is None else OVERLAP
+            overlap = 0.0 if exact_in_time and cells is None else shared
             yield Tiling(time=time, height=cells, width=cells, overlap=overlap)
 
 
